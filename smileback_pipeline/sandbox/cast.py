@@ -1,4 +1,4 @@
-"""Who lives in the sandbox: the boards, agents, companies and contacts of one invented MSP, and how content they are.
+"""Who lives in the sandbox: boards, agents, companies and contacts of one invented MSP, and how content they are.
 
 All of it follows from the seed alone. What they *do* on a day is in `history.py`.
 """
@@ -22,12 +22,21 @@ MARKETS = {
     "Retail": ("Outfitters", "Garden Center", "Hardware", "Foods"),
     "Nonprofit": ("Foundation", "Shelter", "Community Trust"),
 }
+JOBS = ("Office Manager", "Controller", "CEO", "Receptionist", "Engineer", "Nurse", "Partner", "")
 TERRITORIES = ("Chicago", "Milwaukee", "Madison", "Remote")
 # What no list of common American names would ever send.
 UNUSUAL_NAMES = (
-    ("Zoë", "Brønsted"), ("Siobhán", "O'Brien"), ("伟", "李"), ("Łukasz", "Żółć"), ("Jean-Luc", "d'Arcy"),
-    ("Nguyễn", "Thị Hồng"), ("José", "Muñoz Ibáñez"), ("محمد", "الأحمد"), ("Renée", "Null"), ("Björk", "Sigurðardóttir"),
-)  # fmt: skip
+    ("Zoë", "Brønsted"),
+    ("Siobhán", "O'Brien"),
+    ("伟", "李"),
+    ("Łukasz", "Żółć"),
+    ("Jean-Luc", "d'Arcy"),
+    ("Nguyễn", "Thị Hồng"),
+    ("José", "Muñoz Ibáñez"),
+    ("محمد", "الأحمد"),
+    ("Renée", "Null"),
+    ("Björk", "Sigurðardóttir"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,16 +52,29 @@ class Board:
 
 BOARD_RENAMED_ON = date(2025, 7, 1)
 BOARDS = (
-    Board("1", "Service Desk", 0.40, 0.25, 1.1, ("Outlook", "printer", "laptop", "Teams", "monitor", "password reset")),
+    Board(
+        "1", "Service Desk", 0.40, 0.25, 1.1, ("Outlook", "printer", "laptop", "Teams", "monitor", "password")
+    ),
     Board("2", "Network", 0.12, -0.25, 0.9, ("Wi-Fi", "VPN", "firewall", "switch", "internet line")),
-    Board("3", "Cloud & M365", 0.14, 0.0, 1.0, ("mailbox", "SharePoint", "OneDrive sync", "shared calendar", "licence")),
-    Board("4", "Security", 0.07, -0.1, 0.8, ("MFA prompt", "phishing mail", "antivirus alert", "locked account")),
-    Board("5", "Onsite", 0.08, 0.5, 1.3, ("docking station", "meeting room screen", "cabling", "phone handset"),
-          "Field Services"),
-    Board("6", "Onboarding", 0.07, 0.1, 1.0, ("new starter", "laptop build", "access rights", "account closure")),
+    Board(
+        "3", "Cloud & M365", 0.14, 0.0, 1.0, ("mailbox", "SharePoint", "OneDrive sync", "calendar", "licence")
+    ),
+    Board("4", "Security", 0.07, -0.1, 0.8, ("MFA prompt", "phishing mail", "antivirus alert", "account")),
+    Board(
+        "5",
+        "Onsite",
+        0.08,
+        0.5,
+        1.3,
+        ("docking station", "meeting room screen", "cabling", "phone"),
+        "Field Services",
+    ),
+    Board(
+        "6", "Onboarding", 0.07, 0.1, 1.0, ("new starter", "laptop build", "access rights", "account closure")
+    ),
     Board("7", "Procurement", 0.07, -0.45, 0.9, ("quote", "delivery", "warranty claim", "order")),
     Board("8", "Backups", 0.05, -0.05, 0.5, ("restore", "backup report", "missing file")),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +144,9 @@ class Company:
             return 0.0
         return min(since / 5, 1.0) if self.is_lost or since <= 6 else max(0.0, 1 - (since - 6) / 4)
 
-    def left_in(self) -> int | None:
+    @property
+    def leaves_in(self) -> int | None:
+        """The month, counted from the start, from which there are no more tickets."""
         return self.sours_in + 9 if self.is_lost and self.sours_in is not None else None
 
 
@@ -143,7 +167,8 @@ class Cast:
         return [board.share for board in self.boards]
 
     def _hire(self) -> list[Agent]:
-        rng, agents, names = self._rng, [], set()
+        rng, names = self._rng, set[str]()
+        agents: list[Agent] = []
         while len(agents) < 26:
             first, last = self._fake.first_name(), self._fake.last_name()
             if first in names:
@@ -169,9 +194,10 @@ class Cast:
         return agents
 
     def _sign(self) -> list[Company]:
-        rng, companies = self._rng, []
+        rng = self._rng
+        companies: list[Company] = []
         markets = list(MARKETS)
-        contact_id, names = 2000, set()
+        contact_id, names = 2000, set[str]()
         while len(companies) < 80:
             n = len(companies)
             market = rng.choice(markets)
@@ -215,12 +241,12 @@ class Cast:
         first, last = (
             rng.choice(UNUSUAL_NAMES) if unusual else (self._fake.first_name(), self._fake.last_name())
         )
-        local_part = f"{first}.{last}".lower() if f"{first}{last}".isascii() and "'" not in last else f"user{contact_id}"
+        local_part = f"user{contact_id}" if unusual else f"{first}.{last}".lower()
         return Contact(
             id=contact_id,
             first_name=first,
             last_name=last,
-            email=f"{local_part.replace(' ', '')}@{domain}",
-            title=rng.choice(("Office Manager", "Controller", "CEO", "Receptionist", "Engineer", "Nurse", "Partner", "")),
+            email=f"{local_part}@{domain}",
+            title=rng.choice(JOBS),
             answers=rng.triangular(0.5, 1.6, 1.0),
         )

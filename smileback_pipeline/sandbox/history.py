@@ -124,7 +124,7 @@ class History:
         companies = [
             company
             for company in self.cast.companies
-            if company.joined_on <= first and (company.left_in() is None or month < company.left_in())
+            if company.joined_on <= first and (company.leaves_in is None or month < company.leaves_in)
         ]
         volumes = [company.volume * (1 + 0.4 * company.souring(month)) for company in companies]
         return companies, list(accumulate(volumes)), [company.mood(month) for company in companies]
@@ -137,7 +137,9 @@ class History:
             day.month == 11 and day.weekday() in (3, 4) and 22 <= day.day - (day.weekday() == 4) <= 28
         )
         surge = 2.4 if 0 <= (day - self.outage(day.year)).days < 4 else 1.0
-        expected = REVIEWS_A_WORKDAY * self.scale * weekday * season * growth * surge * (0.08 if is_holiday else 1)
+        expected = (
+            REVIEWS_A_WORKDAY * self.scale * weekday * season * growth * surge * (0.08 if is_holiday else 1)
+        )
         return int(expected * rng.lognormvariate(0, 0.12) + rng.random())
 
     # Reviews
@@ -166,10 +168,16 @@ class History:
             feeling = climate + moods[pick] + board.ease + sum(agent.skill for agent in agents) / len(agents)
             topic = rng.choice(board.topics)
             born = closed + rng.randint(20 * SECOND, 200 * SECOND)
-            events = [Event(born, self._unrated(rng, day, company, contact, board, agents, topic, review_id, closed))]
+            events = [
+                Event(
+                    born, self._unrated(rng, day, company, contact, board, agents, topic, review_id, closed)
+                )
+            ]
             chance = company.answer_rate * board.answers * contact.answers * (1.15 if feeling < 1 else 1.0)
             if rng.random() < chance:
-                events += self._rated(rng, born, midnight, day, feeling, topic, agents[0].name, gloom > 0.4, clean_up)
+                events += self._rated(
+                    rng, born, midnight, day, feeling, topic, agents[0].name, gloom > 0.4, clean_up
+                )
             events += self._upheavals(rng, born, companies, len(events) > 1)
             if born < POLICY_CHANGE_AT:
                 events.append(Event(POLICY_CHANGE_AT, {"has_marketing_permission": False}))
@@ -199,11 +207,13 @@ class History:
         ticket: dict[str, Any] | None = {
             "id": ticket_id,
             "title": phrases.title(rng, topic) if odd < 9 or odd >= 10 else None,
-            "segment": None if 2 <= odd < 3 else {"id": board.id, "name": board.new_name if is_renamed else board.name},
+            "segment": None
+            if 2 <= odd < 3
+            else {"id": board.id, "name": board.new_name if is_renamed else board.name},
             "agents": None if 3 <= odd < 4 else [] if 4 <= odd < 5 else names,
             "closed_on": None if 5 <= odd < 5.5 else stamp(closed),
         }
-        has_territory = 6 > odd or odd >= 7
+        has_territory = odd < 6 or odd >= 7
         return {
             "id": review_id,
             "rating": None,
@@ -257,7 +267,9 @@ class History:
                 yield Event(after + rng.randrange(2 * HOUR), {"tags": ["testimonial"]})
         elif rng.random() < 0.78:
             handled = at_work(after + int(rng.expovariate(1 / 60) * HOUR)) + rng.randrange(SECOND)
-            tags = [["follow-up"], ["follow-up", "called back"], ["escalated"], ["training"]][int(4 * rng.random() ** 2)]
+            tags = [["follow-up"], ["follow-up", "called back"], ["escalated"], ["training"]][
+                int(4 * rng.random() ** 2)
+            ]
             yield Event(handled, {"status": "done", "tags": tags})
             after = handled
         if rng.random() < (0.02 if rating == 1 else 0.09):
@@ -276,7 +288,10 @@ class History:
         if rng.random() < 0.5:
             company = rng.choice(companies)
             when = (_EPOCH + timedelta(microseconds=at)).date()
-            fields = {"contact": _contact(rng.choice(company.contacts)), "company": _company(company, when, True)}
+            fields = {
+                "contact": _contact(rng.choice(company.contacts)),
+                "company": _company(company, when, True),
+            }
             yield Event(at, fields)
             return
         yield Event(at, {"status": "deleted"})
@@ -305,14 +320,17 @@ class History:
             for contact in company.contacts:
                 if rng.random() < 0.8 * company.answer_rate * contact.answers:
                     delay = int(min(rng.lognormvariate(math.log(20), 1.2), 24 * 24) * HOUR)
-                    at = _next_within(sent + delay, sent - 9 * HOUR, day.weekday(), 7, 22, rng, skips_weekend=False)
+                    at = _next_within(
+                        sent + delay, sent - 9 * HOUR, day.weekday(), 7, 22, rng, skips_weekend=False
+                    )
                     answers.append((at - at % 1000, company, contact, mood))  # milliseconds
         answers.sort(key=lambda answer: answer[0])
         gloom = max(self._gloom(day), self._gloom(day + timedelta(days=7)))
         for n, (at, company, contact, mood) in enumerate(answers):
             score = _nps_score(rng, 8.7 + 1.25 * mood - 2.2 * gloom)
+            response_id = 1000 * (number + 1) + n
             record = {
-                "id": 1000 * (number + 1) + n,
+                "id": response_id,
                 "score": score,
                 "comment": _nps_comment(rng, score),
                 "has_marketing_permission": score >= 9 and rng.random() < 0.4,
@@ -335,11 +353,13 @@ class History:
             if rng.random() < 0.01:
                 better = min(10, score + rng.randint(1, 4))
                 events.append(Event(at + rng.randint(HOUR, 20 * DAY), {"score": better}))
-            yield Life("nps-responses", record["id"], events)
+            yield Life("nps-responses", response_id, events)
 
     def _surveys_of_the_account(self) -> Iterator[Life]:
         for survey_id, name, _ in self._surveys:
-            yield Life("prj-surveys", survey_id, [Event(day_begins(self.start), {"id": survey_id, "name": name})])
+            yield Life(
+                "prj-surveys", survey_id, [Event(day_begins(self.start), {"id": survey_id, "name": name})]
+            )
 
     def _projects(self, monday: date) -> Iterator[Life]:
         rng = Random(f"{self.seed}/projects/{monday}")
@@ -354,9 +374,10 @@ class History:
                 for n, (question, typical) in enumerate(categories.items(), start=1)
                 if rng.random() > 0.04  # a question can be skipped
             ]
+            response_id = str(UUID(int=rng.getrandbits(128), version=4))
             record = {
                 "response": {
-                    "id": str(UUID(int=rng.getrandbits(128), version=4)),
+                    "id": response_id,
                     "ratings": ratings,
                     "comment": rng.choice(phrases.PROJECT_COMMENTS) if rng.random() < 0.4 else None,
                     "survey_name": survey,
@@ -377,7 +398,7 @@ class History:
                     "remote_id": contact.id if rng.random() < 0.7 else "",
                 },
             }
-            yield Life("prj-responses", record["response"]["id"], [Event(at, record)])
+            yield Life("prj-responses", response_id, [Event(at, record)])
 
     # The lists
 
@@ -396,7 +417,7 @@ class History:
             yield Life("csat-agents", agent.id, events)
         for company in self.cast.companies:
             joined = day_begins(company.joined_on)
-            left = company.left_in()
+            left = company.leaves_in
             # Tidied away some months after the last ticket.
             gone = [] if left is None else [Event(opening + (left + 3) * 30 * DAY, None)]
             events = [Event(joined, _company(company, company.joined_on, True))]
@@ -456,7 +477,9 @@ def _nps_comment(rng: Random, score: int) -> str | None:
         return None
     if rng.random() < 0.02:
         return rng.choice(phrases.ODDITIES)
-    return rng.choice(phrases.NPS_COMMENTS["promoter" if score > 8 else "passive" if score > 6 else "detractor"])
+    return rng.choice(
+        phrases.NPS_COMMENTS["promoter" if score > 8 else "passive" if score > 6 else "detractor"]
+    )
 
 
 def _stars(rng: Random, typical: float) -> int:
@@ -464,4 +487,6 @@ def _stars(rng: Random, typical: float) -> int:
 
 
 def _stamp_in_milliseconds(at: int) -> str:
-    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds" if at % SECOND else "seconds") + "Z"
+    return (_EPOCH + timedelta(microseconds=at)).isoformat(
+        timespec="milliseconds" if at % SECOND else "seconds"
+    ) + "Z"

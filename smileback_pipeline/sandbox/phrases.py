@@ -40,11 +40,11 @@ OUTAGE_COMPLAINTS = (
     "Your status page said all green while we could not work.",
 )
 ODDITIES = (
-    'He said "it works on my machine" – it doesn\'t.',
+    'He said "it works on my machine", it doesn\'t.',
     "Robert'); DROP TABLE reviews;--",
     "' OR 1=1 --",
     "SELECT * FROM tickets WHERE solved = NULL;",
-    "line one\nline two\r\nline three\n\n– sent from my phone",
+    "line one\nline two\r\nline three\n\n-- \nsent from my phone",
     "<script>alert('hello')</script> <b>thanks</b>",
     "=HYPERLINK(\"http://example.com\",\"click\")",
     "C:\\Users\\kim\\Desktop\tno longer opens, 100% \\n",
@@ -56,10 +56,12 @@ ODDITIES = (
     "zero\u200bwidth, nbsp\u00a0, right-to-left \u202eoverride\u202c",
     "- 5 stars\n- would recommend;\n- \"really\", 'really'",
 )  # fmt: skip
-LONG_STORY = "And then I was put through to somebody else, who asked me for the serial number of the {topic} again. "
+LONG_STORY = (
+    "And then I was put through to somebody else, who asked me for the serial number of the {topic} again. "
+)
 TITLES = (
     "{Topic} not working", "{Topic} issue", "Question about {topic}", "Re: {topic}", "URGENT: {topic}", "{Topic} down",
-    "New {topic}", "{Topic} – follow-up",
+    "New {topic}", "{Topic}: follow-up",
 )  # fmt: skip
 
 NPS_COMMENTS = {

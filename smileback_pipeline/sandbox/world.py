@@ -122,7 +122,10 @@ class World:
             at = 0
             for event in life.events:
                 if event.at > until:
-                    heappush(self._upcoming, _Upcoming(event.at, next(self._number), life.endpoint, life.key, event.fields))
+                    heappush(
+                        self._upcoming,
+                        _Upcoming(event.at, next(self._number), life.endpoint, life.key, event.fields),
+                    )
                 elif event.fields is None:
                     record = None
                 else:
@@ -140,7 +143,9 @@ class World:
             table.remove(key)
         elif row is not None:
             table.put([_filed(endpoint, key, orjson.loads(row.body) | fields, at)])
-        elif "id" in fields or "response" in fields:  # a beginning; a change to what a test has removed finds nothing
+        elif (
+            "id" in fields or "response" in fields
+        ):  # a beginning; a change to what a test has removed finds nothing
             table.put([_filed(endpoint, key, fields, at)])
 
     # For tests
@@ -206,6 +211,7 @@ def _key_of(endpoint: str, record: dict[str, Any]) -> Key | None:
 
 
 def _own_stamp(endpoint: str, record: dict[str, Any]) -> datetime | None:
+    value: Any
     match endpoint:
         case "reviews":
             value = record.get("last_modified")
