@@ -1,0 +1,82 @@
+"""What can go wrong between us and SmileBack, classified once.
+
+ApiError
+├── TransientError       another try may succeed
+│   └── ThrottledError   429; carries the wait that the server asked for
+├── RefusedError         another try would get the same answer (400, 403, 404, a redirect)
+├── AccessError          credentials or tokens are refused; a human has to act
+└── UnsettledError       the list kept changing or contradicting itself while it was read
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+
+import httpx
+
+_LONGEST_QUOTE = 300
+
+
+class ApiError(Exception):
+    """The message names what was asked, what came back and what to do; it never holds a secret."""
+
+
+class TransientError(ApiError):
+    """Worth another try."""
+
+
+class ThrottledError(TransientError):
+    """429: the quota is used up, for instance by another client of the same customer."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RefusedError(ApiError):
+    """The server will not answer this request, however often it is asked."""
+
+
+class AccessError(ApiError):
+    """The credentials or tokens are refused."""
+
+
+class UnsettledError(ApiError):
+    """A list that never came out complete."""
+
+
+def quoted(response: httpx.Response) -> str:
+    """The server's words, fit for a log line: no markup, no control characters, bounded."""
+    words = re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", response.text[:20_000])
+    words = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", words).strip()
+    return words[:_LONGEST_QUOTE] or "(no text)"
+
+
+def retry_after_seconds(response: httpx.Response) -> float | None:
+    """Seconds to wait by `Retry-After`, which is a number or an HTTP date; None if missing or unreadable."""
+    value = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def raise_for_status(response: httpx.Response, doing: str) -> None:
+    """Raise the error that a status other than 200 stands for; `doing` names the request in the message."""
+    status = response.status_code
+    if status == httpx.codes.OK:
+        return
+    said = f"{doing}: SmileBack answered HTTP {status}: {quoted(response)}"
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        raise ThrottledError(said, retry_after_seconds(response))
+    if status >= 500 or status == httpx.codes.REQUEST_TIMEOUT:
+        raise TransientError(said)
+    if status == httpx.codes.UNAUTHORIZED:
+        raise AccessError(f"{said}. Check the credentials, or run `smileback-pipeline connect` again.")
+    if 300 <= status < 400:
+        raise RefusedError(f"{said}. It redirects elsewhere; check SMILEBACK_BASE_URL.")
+    raise RefusedError(said)

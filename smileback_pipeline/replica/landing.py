@@ -1,0 +1,354 @@
+"""Landing pages: from a page's text to typed rows in the replica, in SQL that is derived from the endpoint.
+
+Every leaf of a record is first read as text, since DuckDB's typed JSON reader turns what it cannot convert
+into null without a word. A value that then does not cast sets its record aside, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import duckdb
+
+from smileback_pipeline.endpoints import Column, Endpoint, Type
+
+_LISTS = (Type.TEXTS, Type.RATINGS)
+_RATING_FIELDS = ("question", "rating", "seq_number")
+_STAYS = "change in ('new', 'changed')"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What landing did to the replica, in records."""
+
+    new: int = 0
+    changed: int = 0
+    deleted: int = 0
+    set_aside: int = 0
+
+    def __add__(self, other: Changes) -> Changes:
+        return Changes(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, f.name) for f in fields(self))
+
+
+def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequence[str]) -> None:
+    """Parse, type and check the records of some pages, into temporary tables; a later page is the newer one.
+
+    Call it outside a transaction: a page that has to be repaired first would have broken it.
+    """
+    sql = _statements(endpoint)
+    connection.execute(sql.create_staged)
+    for page in pages:
+        try:
+            connection.execute(sql.stage, [page])
+        except duckdb.InvalidInputException:
+            connection.execute(sql.stage, [_repaired(page)])
+    connection.execute(sql.create_incoming)
+    connection.execute("drop table staged")
+
+
+def upsert(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str, keeps_track: bool
+) -> Changes:
+    """Bring what was staged into the replica, within the caller's transaction; rows that say the same stay.
+
+    The days that the rows leave and enter are added to `replica.pending_days`, cut in `timezone`. With
+    `keeps_track`, the keys are noted in `replica.walk_seen`, for `remove_unseen` at the end of the walk.
+    """
+    sql = _statements(endpoint)
+    connection.execute(sql.create_changes)
+    if keeps_track:
+        connection.execute(sql.track)
+    changes = _apply(connection, endpoint, timezone)
+    connection.execute(sql.settle)
+    set_aside = connection.execute(sql.set_aside).fetchone()
+    assert set_aside is not None
+    connection.execute("drop table incoming")
+    return changes + Changes(set_aside=set_aside[0])
+
+
+def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str) -> Changes:
+    """Remove the rows that a complete walk over the whole list did not show any more."""
+    connection.execute(
+        f"""
+        create or replace temp table changes as
+        select {_names(endpoint)}, 'deleted' as change
+        from replica.{endpoint.name} as present
+        where not exists (
+            select 1 from replica.walk_seen as seen
+            where seen.endpoint = '{endpoint.name}' and seen.key = present.id::varchar
+        )
+        """
+    )
+    changes = _apply(connection, endpoint, timezone)
+    connection.execute(
+        f"""
+        delete from replica.rejected_records as rejected
+        where endpoint = '{endpoint.name}' and not exists (
+            select 1 from replica.walk_seen as seen
+            where seen.endpoint = rejected.endpoint and seen.key = rejected.key
+        )
+        """
+    )
+    return changes
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> Changes:
+    """Bring temp table `changes` into the replica: delete, insert, and note the days."""
+    table = f"replica.{endpoint.name}"
+    counts = dict(connection.execute("select change, count(*) from changes group by all").fetchall())
+    if not counts:
+        return Changes()
+    for versions in (f"{table} semi join changes using (id)", f"changes where {_STAYS}"):
+        for stamp in endpoint.day_stamps:
+            connection.execute(
+                f"""
+                insert into replica.pending_days
+                select distinct ("{stamp}" at time zone '{timezone}')::date as date_day
+                from {versions} {"and" if "where" in versions else "where"} "{stamp}" is not null
+                """
+            )
+    if set(counts) != {"new"}:
+        connection.execute(f"delete from {table} using changes where {table}.id = changes.id")
+    connection.execute(
+        f"""
+        insert into {table} ({_names(endpoint)}, synced_at)
+        select {_names(endpoint)}, current_timestamp from changes where {_STAYS}
+        """
+    )
+    connection.execute("drop table changes")
+    counts.pop("withdrawn", None)
+    return Changes(**counts)
+
+
+def _repaired(page: str) -> str:
+    """A page whose strings DuckDB can hold: half of a surrogate pair is no character in any encoding."""
+    text = json.dumps(json.loads(page), ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@dataclass(frozen=True)
+class _Statements:
+    create_staged: str
+    stage: str
+    create_incoming: str
+    create_changes: str
+    track: str
+    settle: str
+    set_aside: str
+
+
+@lru_cache
+def _statements(endpoint: Endpoint) -> _Statements:
+    table = f"replica.{endpoint.name}"
+    names = _names(endpoint)
+    types = ", ".join(f'"{column.name}" {column.type.value}' for column in endpoint.columns)
+    raw = {column.name: _leaf(column) for column in endpoint.columns}
+    is_deleted = f"{raw['status']} = '{endpoint.deleted_status}'" if endpoint.deleted_status else "false"
+    return _Statements(
+        create_staged=f"""
+            create or replace temp table staged (
+                {types}, extra json, key varchar, is_deleted boolean, reason varchar, record json
+            )
+        """,
+        stage=f"""
+            insert into staged
+            with pages as (select json_extract(?::varchar, '$.results') as results),
+            records as (
+                select
+                    unnest(from_json(results, '{_json_schema(endpoint)}')) as r,
+                    unnest(from_json(results, '["JSON"]')) as record
+                from pages
+            ),
+            typed as (
+                select
+                    {", ".join(f'{_cast(column)} as "{column.name}"' for column in endpoint.columns)},
+                    {_extra(endpoint)} as extra,
+                    coalesce(nullif({raw["id"]}, ''), md5(coalesce(record::varchar, 'null'))) as key,
+                    coalesce({is_deleted}, false) as is_deleted,
+                    nullif(concat_ws('; ', {", ".join(_faults(endpoint))}), '') as reason,
+                    record
+                from records
+            )
+            select * replace (
+                -- A deletion needs nothing but the id.
+                case when not is_deleted or id is null then reason end as reason,
+                case when reason is not null then coalesce(record, 'null') end as record
+            )
+            from typed
+        """,
+        # The last arrival of a record is its newest version.
+        create_incoming="""
+            create or replace temp table incoming as
+            select * from staged qualify row_number() over (partition by key order by rowid desc) = 1
+        """,
+        create_changes=f"""
+            create or replace temp table changes as
+            with present as (
+                select present.* from {table} as present
+                where present.id in (select id from incoming where id is not null)
+            )
+            select
+                {", ".join(f'incoming."{c.name}"' for c in endpoint.columns)}, incoming.extra,
+                case
+                    when incoming.is_deleted then 'deleted'
+                    when incoming.reason is not null then 'withdrawn'
+                    when present.id is null then 'new'
+                    else 'changed'
+                end as change
+            from incoming left join present on incoming.id = present.id
+            where case
+                when incoming.is_deleted or incoming.reason is not null then present.id is not null
+                else
+                    present.id is null
+                    or ({", ".join(f'incoming."{name}"' for name in _content(endpoint))})
+                    is distinct from ({", ".join(f'present."{name}"' for name in _content(endpoint))})
+            end
+        """,
+        track=f"""
+            insert into replica.walk_seen select '{endpoint.name}', key from incoming where not is_deleted
+        """,
+        settle=f"""
+            delete from replica.rejected_records as rejected using incoming
+            where
+                rejected.endpoint = '{endpoint.name}' and rejected.key = incoming.key
+                and (incoming.is_deleted or (incoming.reason, incoming.record::varchar)
+                is distinct from (rejected.reason, rejected.record::varchar))
+        """,
+        set_aside=f"""
+            insert into replica.rejected_records
+            select '{endpoint.name}', key, record, reason, current_timestamp
+            from incoming
+            where reason is not null and not is_deleted and not exists (
+                select 1 from replica.rejected_records as rejected
+                where rejected.endpoint = '{endpoint.name}' and rejected.key = incoming.key
+            )
+        """,
+    )
+
+
+def _names(endpoint: Endpoint) -> str:
+    return ", ".join(f'"{name}"' for name in _content(endpoint))
+
+
+def _content(endpoint: Endpoint) -> list[str]:
+    return [*(column.name for column in endpoint.columns), "extra"]
+
+
+def _json_schema(endpoint: Endpoint) -> str:
+    """The shape of a record for `from_json`, with text leaves; lists stay JSON, to be told from other things."""
+    leaves = _tree(endpoint, lambda column: "JSON" if column.type in _LISTS else "VARCHAR")
+    return json.dumps([leaves])
+
+
+def _tree(endpoint: Endpoint, leaf: Callable[[Column], Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for column in endpoint.columns:
+        *parents, last = column.path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf(column)
+    return tree
+
+
+def _leaf(column: Column) -> str:
+    return "r" + "".join(f'."{part}"' for part in column.path.split("."))
+
+
+def _cast(column: Column) -> str:
+    """The typed value of a leaf; null where it cannot be had, which `_faults` then reports."""
+    raw = _leaf(column)
+    match column.type:
+        case Type.TEXT:
+            return f"nullif({raw}, '')" if column.name == "id" else raw
+        case Type.TEXTS:
+            return f"""from_json({raw}, '["VARCHAR"]')"""
+        case Type.RATINGS:
+            parts = json.dumps([dict.fromkeys(_RATING_FIELDS, "VARCHAR")])
+            return f"try_cast(from_json({raw}, '{parts}') as {column.type.value})"
+        case Type.INSTANT:
+            return f"try_cast({raw} as timestamptz)"
+        case _:
+            return f"try_cast({raw} as {column.type.value})"
+
+
+def _faults(endpoint: Endpoint) -> Iterator[str]:
+    """SQL expressions that say in words why a record cannot be right, and are null where it can be."""
+    for column in endpoint.columns:
+        if fault := _fault(column):
+            yield f"case when {fault[0]} then '{column.path} {fault[1]}' end"
+        if column.is_required:
+            yield f"case when coalesce({_leaf(column)}, '') = '' then '{column.path} is missing' end"
+    if endpoint.day_stamps:
+        stamps = [column for column in endpoint.columns if column.name in endpoint.day_stamps]
+        no_day = " and ".join(f"{_leaf(column)} is null" for column in stamps)
+        words = " and ".join(column.path for column in stamps)
+        yield f"case when {no_day} then 'no day to count it in: {words} missing' end"
+    for path in _object_paths(endpoint):
+        leaves = [_leaf(column) for column in endpoint.columns if column.path.startswith(f"{path}.")]
+        # Looks into the JSON only where the object has nothing of what it should have.
+        yield (
+            f"case when coalesce({', '.join(f'{leaf}::varchar' for leaf in leaves)}) is null then case "
+            f"when coalesce(json_type(record, '$.{path}'), 'NULL') not in ('OBJECT', 'NULL') "
+            f"then '{path} is not an object' end end"
+        )
+
+
+def _fault(column: Column) -> tuple[str, str] | None:
+    raw = _leaf(column)
+    match column.type:
+        case Type.TEXT:
+            return None
+        case Type.TEXTS:
+            return f"{raw} is not null and json_type({raw}) not in ('ARRAY', 'NULL')", "is not a list"
+        case Type.RATINGS:
+            assert column.between
+            low, high = column.between
+            return (
+                f"{raw} is not null and case when json_type({raw}) <> 'ARRAY' then json_type({raw}) <> 'NULL' "
+                f"else len(list_filter(from_json({raw}, '[\"JSON\"]'), lambda x: "
+                "json_type(x) is distinct from 'OBJECT' "
+                "or coalesce(x ->> 'question', '') = '' "
+                "or not regexp_full_match(coalesce(x ->> 'seq_number', '0'), '-?[0-9]{1,9}') "
+                f"or coalesce(try_cast(x ->> 'rating' as double) not in ({', '.join(map(str, range(low, high + 1)))}), "
+                "(x ->> 'rating') is not null))) > 0 end",
+                f"is not a list of questions with ratings of {low} to {high}",
+            )
+        case Type.INSTANT:
+            return f"{raw} is not null and not coalesce(isfinite({_cast(column)}), false)", "is not a readable time"
+        case Type.BOOLEAN:
+            return f"{raw} is not null and {_cast(column)} is null", "is neither true nor false"
+        case _:
+            # A cast would round 1.7 to 2.
+            is_whole = rf"regexp_full_match({raw}, '-?[0-9]{{1,18}}(\.0+)?')"
+            if column.between is None:
+                return f"{raw} is not null and not ({is_whole} and {_cast(column)} is not null)", "is not a number"
+            low, high = column.between
+            return (
+                f"{raw} is not null and not ({is_whole} and coalesce({_cast(column)} between {low} and {high}, false))",
+                f"is not a whole number from {low} to {high}",
+            )
+
+
+def _object_paths(endpoint: Endpoint) -> list[str]:
+    """Paths of the objects in a record, inner ones last."""
+    paths = {column.path.rsplit(".", depth)[0] for column in endpoint.columns for depth in range(1, 4)}
+    return sorted(paths - {column.path for column in endpoint.columns})
+
+
+def _extra(endpoint: Endpoint) -> str:
+    """What of the record has no column, as JSON in the shape it came; null if nothing."""
+    patch = json.dumps(_tree(endpoint, lambda column: None))
+    rest = f"json_merge_patch(record, '{patch}')::varchar"
+    for path in reversed(_object_paths(endpoint)):
+        # Merging leaves an empty object where one was known; inner ones go first.
+        empty = f'"{path.rsplit(".", maxsplit=1)[-1]}":\\{{\\}}'
+        rest = f"regexp_replace({rest}, ',{empty}|{empty},?', '', 'g')"
+    return f"nullif({rest}, '{{}}')::json"

@@ -1,0 +1,153 @@
+"""The pipeline's own DuckDB file: opening it for as long as a write takes, and the tables in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import stamina
+
+from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+# The oldest storage format that all DuckDB versions of today's BI tools read; it sticks to the file.
+STORAGE_VERSION = "v1.2.0"
+_MEMORY_LIMIT = "256MB"
+
+
+class WarehouseError(Exception):
+    """The file cannot be used; the message says why and what to do."""
+
+
+class Warehouse:
+    """One DuckDB file. Other processes can open it whenever no `connect` block is running."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patience_seconds: float = 60,
+        on_wait: Callable[[str], None] = log.warning,
+    ) -> None:
+        self.path = path
+        self._patience_seconds = patience_seconds
+        self._on_wait = on_wait
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file, with the tables of schema `replica` in it, and close it whatever happens.
+
+        Waits while another process has it open; raises WarehouseError when that takes too long.
+        """
+        if not self.path.exists():
+            self._create()
+        connection = self._open()
+        try:
+            connection.execute(f"set TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}'")
+            _migrate(connection, self.path)
+            yield connection
+        finally:
+            connection.close()
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        duckdb.connect(self.path, config={"storage_compatibility_version": STORAGE_VERSION}).close()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        def is_locked(error: Exception) -> bool:
+            if isinstance(error, duckdb.IOException) and "lock" in str(error):
+                self._on_wait(f"Waiting for {self.path}: another program has it open ({_holder(error)}).")
+                return True
+            return False
+
+        try:
+            for attempt in stamina.retry_context(
+                on=is_locked, attempts=None, timeout=self._patience_seconds, wait_initial=0.1, wait_max=5
+            ):
+                with attempt:
+                    return duckdb.connect(self.path)
+        except duckdb.Error as error:
+            if is_locked(error):
+                raise WarehouseError(
+                    f"{self.path} stayed locked for {self._patience_seconds:.0f} s by another program "
+                    f"({_holder(error)}). Close it there; analysts read the published file, not this one."
+                ) from None
+            raise WarehouseError(
+                f"{self.path} cannot be opened ({_first_line(error)}). If a newer DuckDB wrote it, upgrade; if "
+                "it is damaged, move it away and sync: SmileBack still has everything."
+            ) from None
+        raise AssertionError("retry_context ends by returning or raising")
+
+
+@contextlib.contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All of the block, or nothing of it."""
+    connection.execute("begin")
+    try:
+        yield
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Create what is missing; what an older version of us left is extended, a newer one's is refused."""
+    version = _schema_version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    if version is not None and version > SCHEMA_VERSION:
+        raise WarehouseError(
+            f"{path} was written by a newer version of smileback-pipeline (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}): upgrade smileback-pipeline."
+        )
+    with transaction(connection):
+        connection.execute("create schema if not exists replica")
+        for endpoint in ENDPOINTS:
+            connection.execute(f"create table if not exists replica.{endpoint.name} ({_columns(endpoint)})")
+        connection.execute(_STATE_TABLES)
+        connection.execute("delete from replica.notes where name = 'schema_version'")
+        connection.execute("insert into replica.notes values ('schema_version', ?)", [str(SCHEMA_VERSION)])
+
+
+def _schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
+    try:
+        row = connection.execute("select value from replica.notes where name = 'schema_version'").fetchone()
+    except duckdb.CatalogException:
+        return None
+    return int(row[0]) if row else None
+
+
+def _columns(endpoint: Endpoint) -> str:
+    columns = [f'"{column.name}" {column.type.value}' for column in endpoint.columns]
+    return ", ".join([*columns, "extra json", "synced_at timestamptz"])
+
+
+_STATE_TABLES = """
+create table if not exists replica.sync_state (
+    endpoint varchar, watermark timestamptz, walk_started_at timestamptz, walk_since timestamptz,
+    walk_from timestamptz,
+    walk_is_full boolean, read_whole_at timestamptz, reread_at timestamptz, synced_at timestamptz
+);
+create table if not exists replica.walk_seen (endpoint varchar, key varchar);
+create table if not exists replica.rejected_records (
+    endpoint varchar, key varchar, record json, reason varchar, seen_at timestamptz
+);
+create table if not exists replica.pending_days (date_day date);
+create table if not exists replica.notes (name varchar, value varchar);
+"""
+
+
+def _holder(error: Exception) -> str:
+    """What DuckDB says of the process that holds the lock, such as `python3 (PID 4711)`."""
+    _, _, told = _first_line(error).partition("Conflicting lock is held in ")
+    return told.split(" by user")[0].split(". ")[0] or "by whom is unknown"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,211 @@
+"""Replicating one endpoint: the walk on one side, the replica on the other, and a cursor that commits with the rows."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import duckdb
+
+from smileback_pipeline.api.client import SmileBackClient
+from smileback_pipeline.api.walk import Chunk, Walk
+from smileback_pipeline.endpoints import Endpoint
+from smileback_pipeline.replica.landing import Changes, remove_unseen, stage, upsert
+from smileback_pipeline.replica.state import SyncState, forget_seen, load_state, save_state
+from smileback_pipeline.replica.warehouse import Warehouse, transaction
+from smileback_pipeline.settings import Settings
+
+# A commit costs about 15 ms and a look at the table; a page costs 2 s of quota at the real limit.
+_PAGES_A_COMMIT = 32
+_SECONDS_A_COMMIT = 3.0
+_REREAD_EVERY = timedelta(days=1)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """What replicating an endpoint did and cost."""
+
+    changes: Changes
+    rows: int
+    """Live rows in the replica now."""
+    rejected: int
+    """Records that are set aside now."""
+    requests: int
+    waited_seconds: float
+    watermark: datetime | None
+    resumed_from: datetime | None
+    """Where an earlier walk had stopped, if this one went on from there."""
+
+
+class Progress(Protocol):
+    """Hears how far the walk is."""
+
+    def __call__(self, *, read: int, expected: int) -> None:
+        """`read` of `expected` records have been landed."""
+
+
+def replicate(
+    endpoint: Endpoint,
+    client: SmileBackClient,
+    warehouse: Warehouse,
+    settings: Settings,
+    *,
+    since: datetime | None = None,
+    full: bool = False,
+    progress: Progress = lambda *, read, expected: None,
+) -> Replicated:
+    """Make the replica of an endpoint say what SmileBack says, by one walk; progress survives any failure.
+
+    `since` reads changes again from an instant, `full` reads everything. Raises ApiError and WarehouseError.
+    """
+    requests_before, waited_before = client.requests, client.waited_seconds
+    with warehouse.connect() as connection:
+        before = load_state(connection, endpoint)
+        state = _begin(endpoint, before, datetime.now(UTC), settings.lookback, since=since, full=full)
+        resumed_from = state.walk_from if state.walk_started_at == before.walk_started_at else None
+        with transaction(connection):
+            if resumed_from is None:
+                forget_seen(connection, endpoint)
+            save_state(connection, endpoint, state)
+
+    # Keys are noted to find what is gone: where nothing was replicated before, nothing can be.
+    keeps_track = state.walk_is_full and before.read_whole_at is not None
+    walk = Walk(lambda stamp, offset: client.fetch_page(endpoint, since=stamp, offset=offset), since=state.walk_from)
+    changes = Changes()
+    newest = None
+    read = 0
+    for chunks in _batches(iter(walk)):
+        with warehouse.connect() as connection:
+            stage(connection, endpoint, [chunk.page.text for chunk in chunks])
+            with transaction(connection):
+                changes += upsert(connection, endpoint, timezone=settings.timezone, keeps_track=keeps_track)
+                state = replace(state, walk_from=chunks[-1].resume_from)
+                save_state(connection, endpoint, state)
+        newest = chunks[-1].newest
+        read += sum(len(chunk.page) for chunk in chunks)
+        progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
+
+    with warehouse.connect() as connection, transaction(connection):
+        if keeps_track:
+            changes += remove_unseen(connection, endpoint, timezone=settings.timezone)
+            forget_seen(connection, endpoint)
+        state = _completed(endpoint, state, newest, settings.lookback)
+        save_state(connection, endpoint, state)
+        rows, rejected = _totals(connection, endpoint)
+    return Replicated(
+        changes=changes,
+        rows=rows,
+        rejected=rejected,
+        requests=client.requests - requests_before,
+        waited_seconds=client.waited_seconds - waited_before,
+        watermark=state.watermark,
+        resumed_from=resumed_from,
+    )
+
+
+def _begin(
+    endpoint: Endpoint,
+    before: SyncState,
+    now: datetime,
+    lookback: timedelta,
+    *,
+    since: datetime | None,
+    full: bool,
+) -> SyncState:
+    """The state with a walk under way: the one that was cut short where that can go on, or a new one."""
+    is_cut_short = before.walk_started_at is not None and (before.walk_is_full or not full)
+    if is_cut_short and before.walk_from is not None:
+        # Going further back is always safe.
+        return replace(before, walk_from=min(filter(None, (before.walk_from, since))))
+    is_full = full or endpoint.filter is None or before.watermark is None
+    begin = None
+    if not is_full:
+        assert endpoint.filter
+        candidates = [before.watermark, since, before.walk_since if is_cut_short else None]
+        if endpoint.filter.reread and now - (before.reread_at or _EPOCH) >= _REREAD_EVERY:
+            candidates.append(now - endpoint.filter.reread - lookback)
+        begin = min(filter(None, candidates))
+    return replace(before, walk_started_at=now, walk_since=begin, walk_from=begin, walk_is_full=is_full)
+
+
+def _completed(endpoint: Endpoint, state: SyncState, newest: datetime | None, lookback: timedelta) -> SyncState:
+    """The state after a complete walk: the watermark moves, but never past what can still become visible late."""
+    started_at = state.walk_started_at
+    assert started_at is not None
+    watermark, reread_at = state.watermark, state.reread_at
+    if endpoint.filter:
+        if newest is not None:
+            watermark = max(filter(None, (watermark, min(newest, started_at) - lookback)))
+        reread = endpoint.filter.reread
+        if reread and (state.walk_since is None or state.walk_since <= started_at - reread):
+            reread_at = started_at
+    return SyncState(
+        watermark=watermark,
+        read_whole_at=started_at if state.walk_is_full else state.read_whole_at,
+        reread_at=reread_at,
+        synced_at=started_at,
+    )
+
+
+def _totals(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[int, int]:
+    totals = connection.execute(
+        f"""
+        select
+            (select count(*) from replica.{endpoint.name}),
+            (select count(*) from replica.rejected_records where endpoint = '{endpoint.name}')
+        """
+    ).fetchone()
+    assert totals is not None
+    return totals[0], totals[1]
+
+
+def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
+    """Group chunks into commits, while a thread fetches the next ones."""
+    arrived: queue.Queue[Chunk | BaseException | None] = queue.Queue(maxsize=_PAGES_A_COMMIT)
+    is_abandoned = threading.Event()
+
+    def fetch() -> None:
+        end: BaseException | None = None
+        try:
+            for chunk in chunks:
+                arrived.put(chunk)
+                if is_abandoned.is_set():
+                    return
+        except BaseException as error:  # raised again where the chunks are consumed
+            end = error
+        arrived.put(end)
+
+    # A daemon, since it may be waiting for quota when the run is told to end.
+    threading.Thread(target=fetch, name="fetch", daemon=True).start()
+    batch: list[Chunk] = []
+    due_at = 0.0
+    try:
+        while True:
+            try:
+                item = arrived.get(timeout=max(0.0, due_at - time.monotonic()) if batch else None)
+            except queue.Empty:
+                pass
+            else:
+                if not isinstance(item, Chunk):
+                    if batch:
+                        yield batch
+                    if item is not None:
+                        raise item
+                    return
+                due_at = due_at if batch else time.monotonic() + _SECONDS_A_COMMIT
+                batch.append(item)
+                if len(batch) < _PAGES_A_COMMIT:
+                    continue
+            yield batch
+            batch = []
+    finally:
+        is_abandoned.set()
+        with contextlib.suppress(queue.Empty):
+            arrived.get_nowait()

@@ -1,0 +1,137 @@
+"""Every setting of the pipeline, declared once, read from the environment and from `.env`."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+RESERVED_FILE_STEMS = ("replica", "staging", "marts", "main", "temp", "system", "information_schema")
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or wrong; the message is one sentence that says what to set."""
+
+
+def _from_project_root(path: Path) -> Path:
+    """Relative paths mean the same file from every working directory."""
+    return PROJECT_ROOT / path.expanduser()
+
+
+ProjectPath = Annotated[Path, AfterValidator(_from_project_root)]
+
+
+class Settings(BaseSettings):
+    """The variables of the README's table; each field `x` is the variable `SMILEBACK_X`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SMILEBACK_",
+        env_file=PROJECT_ROOT / ".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
+
+    base_url: str = "https://app.smileback.io/api"
+    authorize_url: str = "https://app.smileback.io/account/api/authorize/"
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    redirect_uri: str | None = None
+    scope: str = "read"
+    token_path: ProjectPath = Path("data/tokens.json")
+    requests_per_minute: int = Field(30, ge=0)
+    """0 means that the server has no limit."""
+    duckdb_path: ProjectPath = Path("data/warehouse.duckdb")
+    analytics_path: ProjectPath = Path("data/analytics.duckdb")
+    start_date: date = date(2020, 1, 1)
+    timezone: str = "UTC"
+    lookback_seconds: int = Field(300, ge=0)
+
+    @field_validator("base_url", "authorize_url")
+    @classmethod
+    def _is_safe_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback)):
+            raise ValueError("must be an https:// URL (http:// is accepted for loopback only)")
+        if parts.username or parts.password:
+            raise ValueError("must not carry a user name or password")
+        return url
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_iana_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError("must be an IANA time zone such as Europe/Berlin")
+        return name
+
+    @field_validator("duckdb_path", "analytics_path")
+    @classmethod
+    def _has_unambiguous_stem(cls, path: Path) -> Path:
+        # DuckDB names a database after its file: `marts.duckdb` would make `marts.scores` ambiguous.
+        if path.stem.lower() in RESERVED_FILE_STEMS:
+            raise ValueError(f"must not be called {path.name}: that is also the name of a schema; rename it")
+        return path
+
+    @model_validator(mode="after")
+    def _files_are_two(self) -> Self:
+        if self.duckdb_path.resolve() == self.analytics_path.resolve():
+            raise ValueError("SMILEBACK_DUCKDB_PATH and SMILEBACK_ANALYTICS_PATH must be two files")
+        return self
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The reporting time zone, which cuts days."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def lookback(self) -> timedelta:
+        """How far the watermark trails the newest stamp, for changes that become visible late."""
+        return timedelta(seconds=self.lookback_seconds)
+
+    @property
+    def grant(self) -> Literal["password", "stored"]:
+        """How access is obtained: with a user's password, or with the tokens that `connect` stored."""
+        return "password" if self.username and self.password else "stored"
+
+    def require_credentials(self) -> None:
+        """Raise ConfigurationError unless the API can be asked at all."""
+        missing = [
+            f"SMILEBACK_{name}"
+            for name, value in (("CLIENT_ID", self.client_id), ("CLIENT_SECRET", self.client_secret))
+            if not value
+        ]
+        if self.grant == "stored" and not self.token_path.exists():
+            missing += [
+                f"SMILEBACK_{name}"
+                for name, value in (("USERNAME", self.username), ("PASSWORD", self.password))
+                if not value
+            ]
+        if missing:
+            raise ConfigurationError(
+                f"No access to SmileBack is configured: set {', '.join(missing)} in the environment or in .env "
+                "(or run `smileback-pipeline connect` in place of a user name and password)."
+            )
+
+
+def load_settings() -> Settings:
+    """Read the settings, or raise ConfigurationError with one sentence a wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = (
+            ": ".join([*(f"SMILEBACK_{part}".upper() for part in e["loc"][:1]), e["msg"].removeprefix("Value error, ")])
+            for e in error.errors(include_url=False, include_input=False)
+        )
+        raise ConfigurationError("; ".join(problems)) from None
