@@ -128,7 +128,7 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the settings, or raise ConfigurationError with one sentence a wrong variable."""
     try:
-        return Settings()
+        return Settings()  # type: ignore[call-arg]
     except ValidationError as error:
         problems = (
             ": ".join([*(f"SMILEBACK_{part}".upper() for part in e["loc"][:1]), e["msg"].removeprefix("Value error, ")])

@@ -9,6 +9,7 @@ there each page overlaps the one before by a record, and the records seen must a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -146,7 +147,7 @@ def _is_in_order(page: Page, since: datetime | None) -> bool:
         return not page.keys and page.is_last(0)
     if since is not None and stamps[0] < since - _FILTER_TOLERANCE:
         return False
-    return all(earlier <= later for earlier, later in zip(stamps, stamps[1:], strict=False))
+    return all(earlier <= later for earlier, later in itertools.pairwise(stamps))
 
 
 def _position_beyond(page: Page, beyond: datetime | None) -> int:

@@ -147,7 +147,6 @@ class _Statements:
 @lru_cache
 def _statements(endpoint: Endpoint) -> _Statements:
     table = f"replica.{endpoint.name}"
-    names = _names(endpoint)
     types = ", ".join(f'"{column.name}" {column.type.value}' for column in endpoint.columns)
     raw = {column.name: _leaf(column) for column in endpoint.columns}
     is_deleted = f"{raw['status']} = '{endpoint.deleted_status}'" if endpoint.deleted_status else "false"

@@ -1,0 +1,96 @@
+"""Publishing: the analysts' file, swapped in whole by an atomic rename.
+
+DuckDB lets one process write or many read. So analysts read a copy; whoever has the old one open keeps it
+until they open it again, and neither side can lock the other out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import duckdb
+
+from smileback_pipeline.replica.warehouse import Warehouse
+
+# Ours alone: how far the sync is, and records that cannot be right.
+_INTERNAL_TABLES = ("sync_state", "walk_seen", "rejected_records", "pending_days", "notes")
+_COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"
+
+
+class PublishingError(Exception):
+    """The analysts' file could not be replaced; the old one still stands."""
+
+
+def publish(warehouse: Warehouse, target: Path) -> int:
+    """Replace the file at `target` by the warehouse as it stands now; return its size in bytes.
+
+    Raises PublishingError, for instance when the disk is full; the old file then still stands.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as directory:
+            # Named like the target, since DuckDB calls a database after its file.
+            copy = Path(directory) / target.name
+            _copy(warehouse, copy)
+            _keep_for_analysts(copy)
+            _sync(copy)
+            # A write-ahead log beside the target belongs to somebody's edits of the old file, and would be
+            # replayed into the new one.
+            wal = target.with_name(f"{target.name}.wal")
+            wal.unlink(missing_ok=True)
+            copy.replace(target)
+            _sync(target.parent)
+            return target.stat().st_size
+    except (OSError, duckdb.Error, subprocess.CalledProcessError) as error:
+        raise PublishingError(
+            f"Publishing to {target} failed ({_reason(error)}). The file published before still stands; make room or "
+            "mend the path, and sync again."
+        ) from None
+
+
+def _copy(warehouse: Warehouse, copy: Path) -> None:
+    with warehouse.connect() as connection:
+        connection.execute("checkpoint")
+        # While we have it open nobody else can write it. The copy is another process's work: closing a file that
+        # this process has open in DuckDB as well would drop DuckDB's lock on it.
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _COPY, str(warehouse.path), str(copy)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+
+def _keep_for_analysts(copy: Path) -> None:
+    with contextlib.closing(duckdb.connect(copy)) as connection:
+        for table in _INTERNAL_TABLES:
+            connection.execute(f"drop table if exists replica.{table}")
+        connection.execute("checkpoint")
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Clear away what a killed publication left behind."""
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        for file in leftover.glob("*"):
+            file.unlink()
+        leftover.rmdir()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return error.stderr.strip().splitlines()[-1] if error.stderr.strip() else f"copy exited {error.returncode}"
+    return str(error).splitlines()[0]
