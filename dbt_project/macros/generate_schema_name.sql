@@ -1,0 +1,4 @@
+{# Schemas are called what the models say, without the target's name in front. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name or target.schema }}
+{%- endmacro %}

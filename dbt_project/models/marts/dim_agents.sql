@@ -1,0 +1,19 @@
+with listed as (
+    select
+        agent_name as agent,
+        list(agent_id order by agent_id) as agent_ids
+    from {{ ref('stg_smileback__csat_agents') }}
+    where agent_name is not null
+    group by agent_name
+),
+
+in_reviews as (
+    select distinct unnest(agents) as agent
+    from {{ ref('stg_smileback__reviews') }}
+)
+
+select
+    coalesce(listed.agent, in_reviews.agent) as agent,
+    listed.agent_ids
+from listed
+full join in_reviews on listed.agent = in_reviews.agent

@@ -1,0 +1,50 @@
+{{ config(materialized='incremental') }}
+
+with responses as (
+    select
+        {{ reporting_day('created_at') }} as date_day,
+        campaign_name,
+        company_name,
+        respondent_type
+    from {{ ref('fct_nps_responses') }}
+    {% if is_incremental() %} where {{ is_on_pending_day('created_at') }} {% endif %}
+),
+
+members as (
+    select
+        date_day,
+        'campaign' as dimension,
+        campaign_name as member,
+        respondent_type
+    from responses
+    where campaign_name is not null
+    union all
+    select
+        date_day,
+        'company' as dimension,
+        company_name as member,
+        respondent_type
+    from responses
+    where company_name is not null
+),
+
+counted as (
+    select
+        date_day,
+        dimension,
+        member,
+        {{ count_respondents() }}
+    from members
+    group by date_day, dimension, member
+)
+
+select
+    date_day,
+    dimension,
+    member,
+    count_responses,
+    count_promoters,
+    count_passives,
+    count_detractors,
+    {{ nps('count_promoters', 'count_detractors', 'count_responses') }} as nps
+from counted

@@ -1,0 +1,12 @@
+with source as (
+    select * from {{ source('replica', 'csat_agents') }}
+),
+
+renamed as (
+    select
+        id as agent_id,
+        {{ blank_to_null('name') }} as agent_name
+    from source
+)
+
+select * from renamed

@@ -1,0 +1,12 @@
+with source as (
+    select * from {{ source('replica', 'csat_boards') }}
+),
+
+renamed as (
+    select
+        id as board_id,
+        {{ blank_to_null('name') }} as board_name
+    from source
+)
+
+select * from renamed

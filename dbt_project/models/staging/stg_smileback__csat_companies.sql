@@ -1,0 +1,12 @@
+with source as (
+    select * from {{ source('replica', 'csat_companies') }}
+),
+
+renamed as (
+    select
+        id as company_id,
+        {{ blank_to_null('name') }} as company_name
+    from source
+)
+
+select * from renamed

@@ -1,0 +1,12 @@
+with source as (
+    select * from {{ source('replica', 'csat_contacts') }}
+),
+
+renamed as (
+    select
+        id as contact_id,
+        {{ blank_to_null('name') }} as contact_name
+    from source
+)
+
+select * from renamed

@@ -1,0 +1,12 @@
+with source as (
+    select * from {{ source('replica', 'prj_surveys') }}
+),
+
+renamed as (
+    select
+        id as survey_id,
+        {{ blank_to_null('name') }} as survey_name
+    from source
+)
+
+select * from renamed
