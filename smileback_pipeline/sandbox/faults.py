@@ -1,12 +1,12 @@
 """Faults on request: an ordered list of rules, each of which may spoil the answers to some requests.
 
-    sandbox.faults.add("reviews", respond(503), after=2)                       # the third page, once
-    sandbox.faults.add("token", reset(once_done=True))                         # rotates, and the answer never arrives
+    sandbox.faults.add("reviews", respond(503), after=2)  # the third page, once
+    sandbox.faults.add("token", reset(once_done=True))  # rotates, and the answer never arrives
     sandbox.faults.add("reviews", call(lambda s: s.world.remove("reviews", 7)), after=1)
     sandbox.faults.add("*", rewrite(lambda page: page | {"results": None}), times=FOREVER)
 
-Every rule that applies to a request acts on it, the first one outermost: `call`, `delay` and `rewrite` go on to the
-next, `respond` and `reset` do not. What goes wrong on the wire really does: bodies stop, connections are reset.
+Every rule that applies to a request acts on it, the first one outermost: `respond` and a plain `reset` answer, the
+others go on to the next rule. What goes wrong on the wire really does: bodies stop, connections are reset.
 """
 
 import asyncio
@@ -65,8 +65,8 @@ class Faults:
         self, endpoint: str, action: Action, *, after: int = 0, times: int | None = 1,
         when: Callable[[Request], bool] = lambda request: True,
     ) -> Rule:  # fmt: skip
-        """Let `action` meet requests to `endpoint` ("*": any) that fulfil `when`: `times` of them (FOREVER: all) after
-        the first `after`. Each rule counts for itself, from when it is added."""
+        """Let `action` meet requests to `endpoint` ("*": any) that fulfil `when`: `times` of them (FOREVER: all)
+        after the first `after`. Each rule counts for itself, from when it is added."""
         rule = Rule(endpoint, action, after, times, when)
         self._rules.append(rule)
         return rule
@@ -98,9 +98,7 @@ def respond(
     media_type: str = "application/json",
 ) -> Action:
     """Answer so, without doing anything. `body` is bytes, text or something to be written as JSON."""
-    content = (
-        body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else orjson.dumps(body)
-    )
+    content = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else orjson.dumps(body)
 
     async def action(exchange: Exchange, proceed: Proceed) -> Response:
         return Response(content, status, headers, media_type)
@@ -113,19 +111,17 @@ def html(status: int = 200, title: str = "Sorry, something went wrong") -> Actio
 
 
 def rewrite(change: Callable[[Any], Any]) -> Action:
-    """Answer with `change(page)` in place of the page (its JSON, decoded): missing results, a wrong `next` or `count`."""
+    """Answer with `change(page)` in place of the page, its decoded JSON: missing results, a wrong `next` or `count`."""
 
     async def action(exchange: Exchange, proceed: Proceed) -> Response:
         answer = await proceed()
-        return Response(
-            orjson.dumps(change(orjson.loads(answer.body))), answer.status_code, None, "application/json"
-        )
+        return Response(orjson.dumps(change(orjson.loads(answer.body))), answer.status_code, None, "application/json")
 
     return action
 
 
 def call(function: Callable[["Sandbox"], Any]) -> Action:
-    """Do something first, such as editing `sandbox.world` between two pages or `sandbox.oauth.expire_access_tokens()`."""
+    """Do something first: edit `sandbox.world` between two pages, or `sandbox.oauth.expire_access_tokens()`."""
 
     async def action(exchange: Exchange, proceed: Proceed) -> Response:
         function(exchange.sandbox)
@@ -143,8 +139,8 @@ def delay(seconds: float) -> Action:
 
 
 def cut(fraction: float = 0.5, *, framing: str = "length") -> Action:
-    """Send the beginning of the answer, then close. `framing` is how the whole would have been delimited: "length" (by
-    Content-Length), "chunked", or "close" (by the end of the connection, so that only the JSON tells)."""
+    """Send the beginning of the answer, then close. `framing` is how the whole would have been delimited: "length"
+    (by Content-Length), "chunked", or "close" (by the end of the connection, so that only the JSON tells)."""
 
     async def action(exchange: Exchange, proceed: Proceed) -> Response:
         return _Cut(await proceed(), fraction, framing, exchange.sandbox)
@@ -153,7 +149,7 @@ def cut(fraction: float = 0.5, *, framing: str = "length") -> Action:
 
 
 def reset(*, once_done: bool = False) -> Action:
-    """Reset the connection (TCP RST) in place of an answer; `once_done`: after the server did what it was asked to."""
+    """Reset the connection (TCP RST) in place of an answer; `once_done`: after the server did its work."""
 
     async def action(exchange: Exchange, proceed: Proceed) -> Response:
         if once_done:
@@ -172,14 +168,12 @@ class _Cut(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._framing == "close":
             transport = self._sandbox.transports[scope["client"]]
-            head = f"HTTP/1.1 {self.status_code} OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+            head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
             transport.write(head.encode() + self._part)
             transport.close()
             await _disconnected(receive)
             return
-        headers = [
-            pair for pair in self.raw_headers if self._framing == "length" or pair[0] != b"content-length"
-        ]
+        headers = [pair for pair in self.raw_headers if self._framing == "length" or pair[0] != b"content-length"]
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": self._part, "more_body": True})
         # Returning with more_body outstanding makes uvicorn close the connection.
@@ -193,9 +187,7 @@ class _Reset(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport = self._sandbox.transports[scope["client"]]
         # To linger for no time at all is to send RST instead of FIN.
-        transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
         await _disconnected(receive)
 

@@ -1,5 +1,6 @@
 """The sandbox's data endpoints: filters, order and paging of a list, as Django REST framework does them."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from urllib.parse import urlencode
 import orjson
 from starlette.datastructures import QueryParams
 
-from smileback_pipeline.sandbox.history import microseconds
+from smileback_pipeline.sandbox.instants import microseconds
 from smileback_pipeline.sandbox.world import Row, World
 
 DEFAULT_LIMIT = 20
@@ -27,7 +28,7 @@ class ListOptions:
     since_is_inclusive: bool = True
 
 
-class BadFilter(Exception):
+class FilterError(Exception):
     """A filter's value that cannot be read; `body` is that of the 400."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -35,7 +36,7 @@ class BadFilter(Exception):
 
 
 def page(world: World, endpoint: str, query: QueryParams, url: str, options: ListOptions) -> bytes:
-    """The body of the answer; `url` is the absolute one of the endpoint, without a query. Raises BadFilter."""
+    """The body of the answer; `url` is the endpoint's absolute one, without a query. Raises FilterError."""
     with world.lock:
         rows = _select(world, endpoint, query, options)
         limit = _whole(query.get("limit"), minimum=1)
@@ -83,7 +84,7 @@ def _since(rows: Any, query: QueryParams, name: str, options: ListOptions) -> Se
         instant = datetime.fromisoformat(value)
         since = microseconds(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
-        raise BadFilter(name, "Enter a valid date/time.") from None
+        raise FilterError(name, "Enter a valid date/time.") from None
     first = rows.bisect_key_left((since if options.since_is_inclusive else since + 1, -(1 << 70)))
     return _Tail(rows, first)
 
@@ -119,19 +120,15 @@ def _nps(rows: Sequence[Row], query: QueryParams) -> Sequence[Row]:
     tests: list[Callable[[dict[str, Any]], bool]] = []
     if campaign := query.get("campaign_name"):
         tests.append(lambda record: record.get("campaign_name") == campaign)
-    comparisons: dict[str, Callable[[float, float], bool]] = {
-        "score_gt": float.__gt__,
-        "score_lt": float.__lt__,
-        "score_exact": float.__eq__,
-    }
+    comparisons = {"score_gt": operator.gt, "score_lt": operator.lt, "score_exact": operator.eq}
     for name, holds in comparisons.items():
         if not (value := query.get(name)):
             continue
         try:
             bound = float(value)
         except ValueError:
-            raise BadFilter(name, "Enter a number.") from None
-        tests.append(lambda record, holds=holds, bound=bound: holds(float(record["score"]), bound))  # type: ignore[misc]
+            raise FilterError(name, "Enter a number.") from None
+        tests.append(lambda record, holds=holds, bound=bound: holds(record["score"], bound))  # type: ignore[misc]
     if not tests:
         return rows
     return [row for row in rows if all(test(orjson.loads(row.body)) for test in tests)]

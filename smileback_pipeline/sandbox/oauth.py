@@ -33,9 +33,7 @@ class Account:
     )
 
     def registers(self, redirect_uri: str) -> bool:
-        return any(
-            _without_loopback_port(redirect_uri) == _without_loopback_port(own) for own in self.redirect_uris
-        )
+        return any(_without_loopback_port(redirect_uri) == _without_loopback_port(own) for own in self.redirect_uris)
 
 
 @dataclass
@@ -223,7 +221,7 @@ class AuthorizationServer:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form body; a body of another type has none, which is what makes JSON credentials fail."""
+    """The fields of a form body. Another type of body has none, so that credentials sent as JSON fail."""
     content_type = request.headers.get("content-type", "")
     if not content_type.startswith("application/x-www-form-urlencoded"):
         return {}
@@ -269,8 +267,9 @@ def _consent_page(asked: dict[str, str], username: str, scope: str) -> Response:
     )
     return _page(
         "Authorize this integration?",
-        f"<p>Signed in as {html.escape(username)}. The integration asks to <b>{html.escape(scope)}</b> your data.</p>"
-        f'<form method="post">{hidden}<button name="allow" value="Allow">Allow</button> <button>Deny</button></form>',
+        f"<p>Signed in as {html.escape(username)}. The integration asks for: <b>{html.escape(scope)}</b>.</p>"
+        f'<form method="post">{hidden}<button name="allow" value="Allow">Allow</button> '
+        "<button>Deny</button></form>",
     )
 
 

@@ -56,23 +56,32 @@ ODDITIES = (
     "zero\u200bwidth, nbsp\u00a0, right-to-left \u202eoverride\u202c",
     "- 5 stars\n- would recommend;\n- \"really\", 'really'",
 )  # fmt: skip
-LONG_STORY = (
-    "And then I was put through to somebody else, who asked me for the serial number of the {topic} again. "
-)
+LONG_STORY = "And then I was put through to somebody else, who asked me for the serial number of the {topic} again. "
 TITLES = (
-    "{Topic} not working", "{Topic} issue", "Question about {topic}", "Re: {topic}", "URGENT: {topic}", "{Topic} down",
-    "New {topic}", "{Topic}: follow-up",
-)  # fmt: skip
+    "{Topic} not working",
+    "{Topic} issue",
+    "Question about {topic}",
+    "Re: {topic}",
+    "URGENT: {topic}",
+    "{Topic} down",
+    "New {topic}",
+    "{Topic}: follow-up",
+)
 
 NPS_COMMENTS = {
-    "promoter": ("They know our business.", "Always there when it matters 🙌", "Would not want to go back to the old provider."),
+    "promoter": ("They know our business.", "Always there when it matters 🙌", "Never again without you."),
     "passive": ("Good technicians, slow quotes.", "Does what it should.", "Fine so far."),
-    "detractor": ("We are looking around.", "Too many tickets for the same thing.", "Expensive for what we get."),
-}  # fmt: skip
+    "detractor": ("We are looking around.", "Too many tickets for one thing.", "Expensive for what we get."),
+}
 PROJECT_COMMENTS = (
-    "On time and no surprises.", "Communication could have been better in the last week.", "The hand-over was excellent.",
-    "Budget overrun of 20 %, nobody told us.", "Great team, \"thank you\"!",
-)  # fmt: skip
+    "On time and no surprises.",
+    "Communication could have been better in the last week.",
+    "The hand-over was excellent.",
+    "Budget overrun of 20 %, nobody told us.",
+    'Great team, "thank you"!',
+)
+
+TAGS = (("follow-up",), ("follow-up",), ("follow-up", "called back"), ("escalated",), ("training",))
 
 
 def title(rng: Random, topic: str) -> str:
@@ -91,3 +100,11 @@ def comment(rng: Random, rating: int, topic: str, agent: str, in_outage: bool) -
         return rng.choice(OUTAGE_COMPLAINTS)
     pool = {1: PRAISE, 0: INDIFFERENCE, -1: COMPLAINTS}[rating]
     return rng.choice(pool).format(topic=topic, agent=agent.split(" ")[0] or "The technician")
+
+
+def nps_comment(rng: Random, score: int) -> str | None:
+    if rng.random() < 0.6:
+        return None
+    if rng.random() < 0.02:
+        return rng.choice(ODDITIES)
+    return rng.choice(NPS_COMMENTS["promoter" if score > 8 else "passive" if score > 6 else "detractor"])

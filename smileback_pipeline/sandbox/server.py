@@ -6,7 +6,7 @@ import time
 from asyncio import BaseTransport
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -30,7 +30,7 @@ QUOTA_WINDOW_SECONDS = 60.0
 
 @dataclass
 class LoggedRequest:
-    """A request as it came in. `status` is None until it is answered, and 0 if the connection was reset instead."""
+    """A request as it came in. `status` is None until it is answered, 0 if the connection was reset instead."""
 
     at: float  # on the sandbox's clock, in seconds
     wall: datetime
@@ -46,7 +46,7 @@ class RequestLog(list[LoggedRequest]):
         return [request for request in self if request.endpoint == endpoint]
 
     def most_data_requests_within(self, seconds: float = QUOTA_WINDOW_SECONDS) -> int:
-        """The largest number of requests for data, answered in whatever way, in any half-open window of that length."""
+        """The largest number of requests for data, however answered, in any half-open window of that length."""
         times = sorted(request.at for request in self if request.endpoint in ENDPOINTS)
         first, most = 0, 0
         for last, at in enumerate(times):
@@ -77,8 +77,9 @@ class Throttle:
 class Sandbox:
     """An ASGI application that speaks as SmileBack about a world, and the handles to watch and to trouble it.
 
-    `speed` is how fast the world's time runs against the wall clock: 0 leaves it where it is. `clock` (in seconds) drives
-    the rate limit and the tokens. `account` says which credentials are good; `list_options` settle what is unknown.
+    `speed` is how fast the world's time runs: 0 leaves it where it is; at 60 an hour passes in a minute, until it has
+    reached the wall clock, which it never overtakes. `clock` (in seconds) drives the rate limit and the tokens. `account`
+    says which credentials are good; `list_options` (see `lists.ListOptions`) settle what no source says of SmileBack.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Sandbox:
         self.oauth = AuthorizationServer(self.account, expires_in, clock)
         self.faults = Faults()
         self.requests = RequestLog()
+        self.failures: list[Exception] = []  # of the sandbox itself or of a fault's callback; answered with a 500
         self.transports: dict[tuple[str, int], Any] = {}  # by the client's address
         self.origin = ""  # known once a socket is bound
         self._clock = clock
@@ -144,9 +146,13 @@ class Sandbox:
         self.requests.append(logged)
         if self._speed:
             elapsed = timedelta(seconds=(time.monotonic() - self._started) * self._speed)
-            self.world.advance(to=self._begins_at + elapsed)
+            self.world.advance(to=min(self._begins_at + elapsed, datetime.now(UTC)))
         exchange = Exchange(self, request, logged.endpoint)
-        response = await self.faults.answer(exchange, lambda: self._answer(request, logged.endpoint))
+        try:
+            response = await self.faults.answer(exchange, lambda: self._answer(request, logged.endpoint))
+        except Exception as error:
+            self.failures.append(error)
+            response = HTMLResponse("<!doctype html><title>Server Error (500)</title><h1>Server Error (500)</h1>", 500)
         logged.status = response.status_code
         await response(scope, receive, send)
 
@@ -181,7 +187,7 @@ class Sandbox:
         try:
             url = f"{self.base_url}/v3/{endpoint}/"
             body = lists.page(self.world, endpoint, request.query_params, url, self.list_options)
-        except lists.BadFilter as bad:
+        except lists.FilterError as bad:
             return _json(bad.body, 400)
         return Response(body, media_type="application/json")
 
@@ -202,7 +208,10 @@ def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
 
 @contextmanager
 def running_sandbox(world: World, *, port: int = 0, **options: Any) -> Iterator[Sandbox]:
-    """Serve the world from a thread, on a free port of 127.0.0.1 unless one is given; `options` are those of Sandbox."""
+    """Serve the world from a thread on 127.0.0.1, on a free port unless one is given; `options` are Sandbox's.
+
+    What went wrong inside the sandbox is raised when the block is left.
+    """
     sandbox = Sandbox(world, **options)
     with _bound(sandbox, "127.0.0.1", port) as listener:
         server = _server(sandbox)
@@ -213,6 +222,8 @@ def running_sandbox(world: World, *, port: int = 0, **options: Any) -> Iterator[
         finally:
             server.should_exit = server.force_exit = True
             thread.join()
+    if sandbox.failures:
+        raise sandbox.failures[0]
 
 
 def serve(
@@ -229,12 +240,20 @@ def serve(
     """
     host, _, port = host_port.rpartition(":")
     host = host.strip("[]")
-    if not port.isdecimal() or not (host == "localhost" or ip_address(host).is_loopback):
+    if not (port.isdecimal() and _is_loopback(host)):
         raise ValueError(f"{host_port!r} is not a loopback address with a port, such as 127.0.0.1:8750")
     sandbox = Sandbox(world or World(), speed=speed, **options)
     with _bound(sandbox, host, int(port)) as listener:
         on_start(sandbox)
-        _server(sandbox).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):
+            _server(sandbox).run(sockets=[listener])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @contextmanager
@@ -260,7 +279,15 @@ def _server(sandbox: Sandbox) -> uvicorn.Server:
             super().connection_lost(exc)
 
     config = uvicorn.Config(
-        sandbox, http=Protocol, loop="asyncio", ws="none", lifespan="off", log_config=None, log_level="critical",
-        access_log=False, server_header=False, timeout_keep_alive=75,
-    )  # fmt: skip
+        sandbox,
+        http=Protocol,
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+    )
     return uvicorn.Server(config)

@@ -5,7 +5,6 @@ History is folded into it as time advances; tests edit it directly.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from heapq import heappop, heappush
@@ -16,12 +15,21 @@ from typing import Any, NamedTuple
 import orjson
 from sortedcontainers import SortedKeyList
 
-from smileback_pipeline.sandbox.history import START, TIMEZONE, History, Life, day_begins, microseconds, stamp
+from smileback_pipeline.sandbox.history import START, History
+from smileback_pipeline.sandbox.instants import TIMEZONE, day_begins, microseconds, stamp
+from smileback_pipeline.sandbox.lives import Event, Life
 
 ENDPOINTS = (
-    "reviews", "nps-responses", "prj-responses", "csat-agents", "csat-boards", "csat-companies", "csat-contacts",
-    "nps-campaigns", "prj-surveys",
-)  # fmt: skip
+    "reviews",
+    "nps-responses",
+    "prj-responses",
+    "csat-agents",
+    "csat-boards",
+    "csat-companies",
+    "csat-contacts",
+    "nps-campaigns",
+    "prj-surveys",
+)
 
 Key = int | str
 
@@ -65,20 +73,18 @@ class Table:
                 self.rated.remove(row)
 
 
-@dataclass(order=True)
-class _Upcoming:
+class _Upcoming(NamedTuple):
     at: int
-    number: int
-    endpoint: str
-    key: Key
-    fields: dict[str, Any] | None
+    number: int  # no two have the same, so that comparing goes no further
+    life: Life
+    event: Event
 
 
 class World:
     """An account of SmileBack as it stands at `now`.
 
-    The same seed, scale and instant give the same bytes in every process, however the instant was reached. Records are
-    dicts as on the wire. Everything here may be called from any thread while a server is serving the world.
+    The same seed, scale and instant give the same bytes in every process, however the instant was reached. Records
+    are dicts as on the wire. Everything here may be called from any thread while a server serves the world.
     """
 
     timezone = TIMEZONE
@@ -102,7 +108,7 @@ class World:
         return cls(now=now, start=None)
 
     def advance(self, *, to: datetime) -> None:
-        """Let everything happen up to the instant `to` (aware). Time does not run backwards: an earlier one is ignored."""
+        """Let everything happen up to the instant `to` (aware). Time never runs back: an earlier one is ignored."""
         with self.lock:
             if to <= self.now:
                 return
@@ -111,8 +117,8 @@ class World:
                 self._begin(self._history.lives_beginning_on(self._next_day), until)
                 self._next_day += timedelta(days=1)
             while self._upcoming and self._upcoming[0].at <= until:
-                event = heappop(self._upcoming)
-                self._change(event.endpoint, event.key, event.at, event.fields)
+                _, _, life, event = heappop(self._upcoming)
+                self._happen(life, event)
             self.now = to
 
     def _begin(self, lives: Iterable[Life], until: int) -> None:
@@ -122,39 +128,34 @@ class World:
             at = 0
             for event in life.events:
                 if event.at > until:
-                    heappush(
-                        self._upcoming,
-                        _Upcoming(event.at, next(self._number), life.endpoint, life.key, event.fields),
-                    )
+                    heappush(self._upcoming, _Upcoming(event.at, next(self._number), life, event))
                 elif event.fields is None:
                     record = None
                 else:
-                    record = {**record, **event.fields} if record else event.fields
+                    record = event.fields if record is None else record | event.fields
                     at = event.at
             if record is not None:
                 rows.setdefault(life.endpoint, []).append(_filed(life.endpoint, life.key, record, at))
         for endpoint, batch in rows.items():
             self.tables[endpoint].put(batch)
 
-    def _change(self, endpoint: str, key: Key, at: int, fields: dict[str, Any] | None) -> None:
-        table = self.tables[endpoint]
-        row = table.by_key.get(key)
-        if fields is None:
-            table.remove(key)
-        elif row is not None:
-            table.put([_filed(endpoint, key, orjson.loads(row.body) | fields, at)])
-        elif (
-            "id" in fields or "response" in fields
-        ):  # a beginning; a change to what a test has removed finds nothing
-            table.put([_filed(endpoint, key, fields, at)])
+    def _happen(self, life: Life, event: Event) -> None:
+        table = self.tables[life.endpoint]
+        row = table.by_key.get(life.key)
+        if event.fields is None:
+            table.remove(life.key)
+        elif event is life.events[0]:
+            table.put([_filed(life.endpoint, life.key, event.fields, event.at)])
+        elif row is not None:  # else a test has removed it
+            table.put([_filed(life.endpoint, life.key, orjson.loads(row.body) | event.fields, event.at)])
 
     # For tests
 
     def put(self, endpoint: str, record: dict[str, Any], *, filed_at: datetime | None = None) -> None:
         """Insert a record, or replace the one with its id, exactly as it shall be served, right or wrong.
 
-        `filed_at` is the instant by which the server sorts and filters it; the record's own stamp unless given, and `now`
-        where that cannot be read.
+        `filed_at` is the instant by which the server sorts and filters it: the record's own stamp unless given, and
+        `now` where that cannot be read.
         """
         with self.lock:
             key = _key_of(endpoint, record)
@@ -168,7 +169,7 @@ class World:
             return orjson.loads(self.tables[endpoint].by_key[key].body)
 
     def edit_review(self, review_id: int, *, at: datetime | None = None, **changes: Any) -> None:
-        """Replace fields of a review and stamp its `last_modified`; `at` may lie before or after `now`, its default."""
+        """Replace fields of a review and stamp its `last_modified`; `at` (else `now`) may lie in the past or future."""
         with self.lock:
             record = self.get("reviews", review_id) | changes
             self.tables["reviews"].put([_filed("reviews", review_id, record, microseconds(at or self.now))])
@@ -181,7 +182,7 @@ class World:
             self.tables[endpoint].remove(key)
 
     def live(self, endpoint: str) -> list[dict[str, Any]]:
-        """The records that a perfect replica holds: all but the deleted reviews, in the order of their stamps."""
+        """The records that a perfect replica holds (all but the deleted reviews), in the order of their stamps."""
         with self.lock:
             records = [orjson.loads(row.body) for row in self.tables[endpoint].rows]
         return [record for record in records if record.get("status") != "deleted"]
