@@ -17,7 +17,7 @@ from smileback_pipeline.api.client import SmileBackClient
 from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
 from smileback_pipeline.replica.landing import Changes, remove_unseen, stage, upsert
-from smileback_pipeline.replica.state import SyncState, forget_seen, load_state, save_state
+from smileback_pipeline.replica.state import UNPUBLISHED, SyncState, forget_seen, load_state, save_note, save_state
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.settings import Settings
 
@@ -85,17 +85,21 @@ def replicate(
         with warehouse.connect() as connection:
             stage(connection, endpoint, [chunk.page.text for chunk in chunks])
             with transaction(connection):
-                changes += upsert(connection, endpoint, timezone=settings.timezone, keeps_track=keeps_track)
+                landed = upsert(connection, endpoint, timezone=settings.timezone, keeps_track=keeps_track)
                 state = replace(state, walk_from=chunks[-1].resume_from)
                 save_state(connection, endpoint, state)
+                _note_changes(connection, endpoint, landed)
+        changes += landed
         newest = chunks[-1].newest
         read += sum(len(chunk.page) for chunk in chunks)
         progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
 
     with warehouse.connect() as connection, transaction(connection):
         if keeps_track:
-            changes += remove_unseen(connection, endpoint, timezone=settings.timezone)
+            removed = remove_unseen(connection, endpoint, timezone=settings.timezone)
             forget_seen(connection, endpoint)
+            _note_changes(connection, endpoint, removed)
+            changes += removed
         state = _completed(endpoint, state, newest, settings.lookback)
         save_state(connection, endpoint, state)
         rows, rejected = _totals(connection, endpoint)
@@ -152,6 +156,11 @@ def _completed(endpoint: Endpoint, state: SyncState, newest: datetime | None, lo
         reread_at=reread_at,
         synced_at=started_at,
     )
+
+
+def _note_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changes: Changes) -> None:
+    if changes:
+        save_note(connection, UNPUBLISHED, f"changes of {endpoint.name}")
 
 
 def _totals(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+from dotenv import load_dotenv
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -33,7 +34,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="SMILEBACK_",
-        env_file=PROJECT_ROOT / ".env",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -126,12 +126,21 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings, or raise ConfigurationError with one sentence a wrong variable."""
+    """Read the settings, or raise ConfigurationError with a sentence for each wrong variable.
+
+    What `.env` sets becomes part of the environment, for the programs that we start.
+    """
+    load_dotenv(PROJECT_ROOT / ".env")
+    return validated_settings()
+
+
+def validated_settings(**given: object) -> Settings:
+    """Return the settings of the environment with some given instead, or raise ConfigurationError."""
     try:
-        return Settings()  # type: ignore[call-arg]
+        return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = (
-            ": ".join([*(f"SMILEBACK_{part}".upper() for part in e["loc"][:1]), e["msg"].removeprefix("Value error, ")])
-            for e in error.errors(include_url=False, include_input=False)
-        )
+        problems = []
+        for problem in error.errors(include_url=False, include_input=False):
+            variable = "".join(f"SMILEBACK_{part} ".upper() for part in problem["loc"][:1])
+            problems.append(f"{variable}{problem['msg'].removeprefix('Value error, ')}")
         raise ConfigurationError("; ".join(problems)) from None

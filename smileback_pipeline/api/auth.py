@@ -32,7 +32,7 @@ class TokenEndpoint:
         body = self._client.prepare_request_body(
             self._settings.username,
             self._settings.password.get_secret_value(),
-            client_id=self._settings.client_id,
+            include_client_id=True,
             client_secret=self._client_secret,
         )
         return self._post(body, "Logging in to SmileBack with the user's password")
@@ -64,11 +64,10 @@ class TokenEndpoint:
             granted = self._client.parse_request_body_response(response.text, scope=self._settings.scope.split())
         except (OAuth2Error, ValueError, Warning) as error:
             # Only the server's error code and description: the body of a grant is a secret.
-            said = getattr(error, "description", None) or getattr(error, "error", None) or "not a token"
             if response.is_success:
                 raise TransientError(f"{doing}: HTTP {response.status_code} without a usable token.") from None
             raise AccessError(
-                f"{doing}: refused with HTTP {response.status_code}: {getattr(error, 'error', '')} {said}. "
+                f"{doing}: refused with HTTP {response.status_code}: {_words(error)}. "
                 "Check SMILEBACK_CLIENT_ID, SMILEBACK_CLIENT_SECRET, SMILEBACK_USERNAME and SMILEBACK_PASSWORD, "
                 "or run `smileback-pipeline connect` again."
             ) from None
@@ -79,6 +78,12 @@ class TokenEndpoint:
             scope=str(granted.get("scope") or self._settings.scope),
             account=self.account,
         )
+
+
+def _words(error: Exception) -> str:
+    """OAuth's error code, and the description where the server gave one."""
+    code, description = getattr(error, "error", None), getattr(error, "description", None)
+    return ", ".join(dict.fromkeys(filter(None, (code, description)))) or "the answer is no token"
 
 
 class BearerAuth(httpx.Auth):

@@ -30,6 +30,11 @@ class SyncState:
     """When the last complete walk began."""
 
 
+BUILT_WITH = "marts_built_with"
+"""Note: the fingerprint of what the marts were last built by."""
+UNPUBLISHED = "unpublished"
+"""Note: present from the first change of the replica until analysts can see it."""
+
 _COLUMNS = tuple(SyncState.__dataclass_fields__)
 
 

@@ -14,6 +14,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -62,9 +63,14 @@ class Faults:
         self._rules: list[Rule] = []
 
     def add(
-        self, endpoint: str, action: Action, *, after: int = 0, times: int | None = 1,
+        self,
+        endpoint: str,
+        action: Action,
+        *,
+        after: int = 0,
+        times: int | None = 1,
         when: Callable[[Request], bool] = lambda request: True,
-    ) -> Rule:  # fmt: skip
+    ) -> Rule:
         """Let `action` meet requests to `endpoint` ("*": any) that fulfil `when`: `times` of them (FOREVER: all)
         after the first `after`. Each rule counts for itself, from when it is added."""
         rule = Rule(endpoint, action, after, times, when)
@@ -76,15 +82,8 @@ class Faults:
 
     async def answer(self, exchange: Exchange, proceed: Proceed) -> Response:
         for rule in reversed([rule for rule in self._rules if rule.applies(exchange)]):
-            proceed = _wrapped(rule.action, exchange, proceed)
+            proceed = partial(rule.action, exchange, proceed)
         return await proceed()
-
-
-def _wrapped(action: Action, exchange: Exchange, proceed: Proceed) -> Proceed:
-    async def wrapped() -> Response:
-        return await action(exchange, proceed)
-
-    return wrapped
 
 
 # What can go wrong

@@ -78,8 +78,8 @@ class Sandbox:
     """An ASGI application that speaks as SmileBack about a world, and the handles to watch and to trouble it.
 
     `speed` is how fast the world's time runs: 0 leaves it where it is; at 60 an hour passes in a minute, until it has
-    reached the wall clock, which it never overtakes. `clock` (in seconds) drives the rate limit and the tokens. `account`
-    says which credentials are good; `list_options` (see `lists.ListOptions`) settle what no source says of SmileBack.
+    reached the wall clock, which it never overtakes. `clock` (in seconds) drives the rate limit and the tokens.
+    `account` says which credentials are good; `list_options` (see `lists.ListOptions`) settle what no source does.
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Dagster assets and their resources: thin, they join the API, the replica and dbt."""

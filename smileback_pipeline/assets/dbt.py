@@ -1,0 +1,96 @@
+"""The dbt project as Dagster sees it: its manifest, how its models become assets, and how dbt is called."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import filelock
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject
+from packaging.version import Version
+
+from smileback_pipeline.settings import PROJECT_ROOT, Settings
+
+DBT_DIRECTORY = PROJECT_ROOT / "dbt_project"
+MARTS = "marts"
+DAILY_TAG = "daily"
+_SOURCES = ("dbt_project.yml", "profiles.yml", "models/**/*", "macros/**/*", "tests/**/*")
+
+
+class MartsDbt(DbtCliResource):
+    """dbt's command line, without asking dbt for its version first, which takes 3 s and the network."""
+
+    @property
+    def _cli_version(self) -> Version:
+        return Version(importlib.metadata.version("dbt-core"))
+
+
+class MartsTranslator(DagsterDbtTranslator):
+    """Keys are `[schema, model]`; groups are the project's layers; models tagged `daily` are partitioned."""
+
+    def __init__(self, days: dg.DailyPartitionsDefinition) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=False))
+        self._days = days
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """See DagsterDbtTranslator."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        model = manifest["nodes"].get(unique_id)
+        if model is None:
+            return spec
+        is_daily = DAILY_TAG in model["tags"]
+        return spec.replace_attributes(
+            group_name=model["fqn"][1], partitions_def=self._days if is_daily else None, skippable=True
+        )
+
+
+def prepared_dbt_project() -> DbtProject:
+    """Return the dbt project, parsed anew where a file of it is newer than its manifest."""
+    project = DbtProject(DBT_DIRECTORY, packaged_project_dir=None)
+    with filelock.FileLock(DBT_DIRECTORY / ".parse.lock"):
+        manifest = project.manifest_path
+        newest = max(path.stat().st_mtime for path in _source_files())
+        if not manifest.exists() or manifest.stat().st_mtime < newest:
+            dbt_command_line().cli(["parse", "--quiet"], target_path=project.target_path).wait()
+    return project
+
+
+def dbt_command_line() -> MartsDbt:
+    """The dbt that is installed beside this Python, whatever else PATH has."""
+    return MartsDbt(
+        project_dir=str(DBT_DIRECTORY),
+        profiles_dir=str(DBT_DIRECTORY),
+        dbt_executable=str(Path(sys.executable).with_name("dbt")),
+    )
+
+
+def fingerprint(settings: Settings) -> str:
+    """What the marts are made by: when it changes, all of them have to be built anew."""
+    digest = hashlib.sha256(settings.timezone.encode())
+    for path in sorted(_source_files()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def dbt_environment(settings: Settings) -> dict[str, str]:
+    """The variables that the dbt project reads."""
+    return {
+        "SMILEBACK_DUCKDB_PATH": str(settings.duckdb_path),
+        "SMILEBACK_TIMEZONE": settings.timezone,
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+
+
+def set_dbt_environment(settings: Settings) -> None:
+    """Let the dbt that this process starts, and the parser inside it, know where the warehouse is."""
+    os.environ.update(dbt_environment(settings))
+
+
+def _source_files() -> list[Path]:
+    return [path for pattern in _SOURCES for path in DBT_DIRECTORY.glob(pattern) if path.is_file()]

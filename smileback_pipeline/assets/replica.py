@@ -1,0 +1,129 @@
+"""The replica's nine assets, one a SmileBack endpoint, materialized by one walk each."""
+
+from collections.abc import Iterator
+from datetime import date, datetime
+
+import dagster as dg
+import pydantic
+
+from smileback_pipeline.api.errors import AccessError, ApiError
+from smileback_pipeline.assets.reporting import LogReporter, Reporter
+from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
+from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
+from smileback_pipeline.replica.warehouse import WarehouseError
+from smileback_pipeline.replication import Replicated, replicate
+from smileback_pipeline.settings import ConfigurationError, Settings
+
+REPLICA = "replica"
+
+
+class SyncConfig(dg.Config):
+    """What to read, beyond what is new."""
+
+    since: str | None = pydantic.Field(None, description="Read changes again from this day on, e.g. 2025-01-31.")
+    full: bool = pydantic.Field(False, description="Read everything again, and find what vanished without a trace.")
+    endpoints: list[str] = pydantic.Field([], description="Only these endpoints, e.g. ['reviews']; all if empty.")
+
+
+def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.AssetsDefinition:
+    """One step that replicates the selected endpoints one after the other; they share one quota."""
+
+    @dg.multi_asset(
+        name="replicate",
+        specs=[
+            dg.AssetSpec(
+                [REPLICA, endpoint.name],
+                description=endpoint.description,
+                group_name=REPLICA,
+                kinds={"api", "duckdb"},
+                skippable=True,
+                metadata={"dagster/column_schema": _column_schema(endpoint)},
+            )
+            for endpoint in ENDPOINTS
+        ],
+        can_subset=True,
+    )
+    def replicate_endpoints(
+        context: dg.AssetExecutionContext,
+        config: SyncConfig,
+        smileback: SmileBackResource,
+        warehouse: WarehouseResource,
+    ) -> Iterator[dg.MaterializeResult]:
+        listener = reporter or LogReporter(context.log)
+        selected = _selected(context, config)
+        failures: dict[str, Exception] = {}
+        try:
+            client = smileback.client(listener.waiting)
+        except ConfigurationError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        with client:
+            for endpoint in selected:
+                try:
+                    result = replicate(
+                        endpoint,
+                        client,
+                        warehouse.warehouse,
+                        settings,
+                        since=_start_of(config.since, settings),
+                        full=config.full,
+                        progress=lambda *, read, expected, endpoint=endpoint: listener.reading(
+                            endpoint, read=read, expected=expected
+                        ),
+                    )
+                except AccessError as error:
+                    # No other endpoint would let us in either.
+                    raise dg.Failure(str(error), allow_retries=False) from None
+                except (ApiError, WarehouseError) as error:
+                    listener.failed(endpoint, error)
+                    failures[endpoint.name] = error
+                else:
+                    listener.replicated(endpoint, result)
+                    yield dg.MaterializeResult(asset_key=[REPLICA, endpoint.name], metadata=_metadata(result))
+        if failures:
+            raise dg.Failure(
+                "; ".join(f"{name}: {error}" for name, error in failures.items()),
+                metadata={name: str(error) for name, error in failures.items()},
+            )
+
+    return replicate_endpoints
+
+
+def _selected(context: dg.AssetExecutionContext, config: SyncConfig) -> list[Endpoint]:
+    names = [endpoint.name for endpoint in ENDPOINTS]
+    if unknown := sorted(set(config.endpoints) - set(names)):
+        raise dg.Failure(f"There is no endpoint {', '.join(unknown)}; there are {', '.join(names)}.")
+    return [
+        endpoint
+        for endpoint in ENDPOINTS
+        if dg.AssetKey([REPLICA, endpoint.name]) in context.selected_asset_keys
+        and (not config.endpoints or endpoint.name in config.endpoints)
+    ]
+
+
+def _start_of(day: str | None, settings: Settings) -> datetime | None:
+    if day is None:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(day), datetime.min.time(), settings.zone)
+    except ValueError:
+        raise dg.Failure(f"since is {day!r}; it must be a day such as 2025-01-31.", allow_retries=False) from None
+
+
+def _metadata(result: Replicated) -> dict[str, dg.MetadataValue]:
+    metadata: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(result.rows),
+        "rows_new": dg.MetadataValue.int(result.changes.new),
+        "rows_changed": dg.MetadataValue.int(result.changes.changed),
+        "rows_deleted": dg.MetadataValue.int(result.changes.deleted),
+        "records_set_aside": dg.MetadataValue.int(result.rejected),
+        "requests": dg.MetadataValue.int(result.requests),
+        "seconds_waited_for_quota": dg.MetadataValue.float(round(result.waited_seconds, 1)),
+    }
+    if result.watermark:
+        metadata["watermark"] = dg.MetadataValue.timestamp(result.watermark)
+    return metadata
+
+
+def _column_schema(endpoint: Endpoint) -> dg.TableSchema:
+    columns = [dg.TableColumn(column.name, column.type.value) for column in endpoint.columns]
+    return dg.TableSchema([*columns, dg.TableColumn("extra", "json"), dg.TableColumn("synced_at", "timestamptz")])

@@ -1,0 +1,57 @@
+"""Who hears how a run is going: the run's log, or whoever started the run."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Protocol
+
+import dagster as dg
+
+from smileback_pipeline.endpoints import Endpoint
+from smileback_pipeline.replication import Replicated
+
+
+class Reporter(Protocol):
+    """Hears how a sync is going."""
+
+    def reading(self, endpoint: Endpoint, *, read: int, expected: int) -> None:
+        """`read` of `expected` records of the endpoint have been landed."""
+
+    def waiting(self, seconds: float) -> None:
+        """The request quota imposes a wait."""
+
+    def replicated(self, endpoint: Endpoint, result: Replicated) -> None:
+        """An endpoint is done."""
+
+    def failed(self, endpoint: Endpoint, error: Exception) -> None:
+        """An endpoint failed; the others go on."""
+
+    def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
+        """The marts of these days, or of all days, are being built."""
+
+
+class LogReporter:
+    """Writes to the run's log."""
+
+    def __init__(self, log: dg.DagsterLogManager) -> None:
+        self._log = log
+
+    def reading(self, endpoint: Endpoint, *, read: int, expected: int) -> None:
+        """See Reporter."""
+        self._log.info(f"{endpoint.name}: {read:,} of {expected:,} records")
+
+    def waiting(self, seconds: float) -> None:
+        """See Reporter."""
+        self._log.info(f"Waiting {seconds:.0f} s for the request quota")
+
+    def replicated(self, endpoint: Endpoint, result: Replicated) -> None:
+        """See Reporter."""
+        if result.resumed_from:
+            self._log.info(f"{endpoint.name}: went on where an earlier run had stopped, at {result.resumed_from}")
+
+    def failed(self, endpoint: Endpoint, error: Exception) -> None:
+        """See Reporter."""
+        self._log.error(f"{endpoint.name}: {error}")
+
+    def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
+        """See Reporter."""
+        self._log.info("Building all marts" if everything else f"Rebuilding the marts of {len(days)} days")

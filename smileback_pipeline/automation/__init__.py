@@ -1,0 +1,1 @@
+"""What runs when: partitions, jobs, schedules and sensors."""

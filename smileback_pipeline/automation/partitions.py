@@ -1,0 +1,14 @@
+"""The daily partitions of the marts, cut in the reporting time zone."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from smileback_pipeline.settings import Settings
+
+
+def build_daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Days from the start date up to and including today, which fills up while it lasts."""
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.start_date.isoformat(), timezone=settings.timezone, end_offset=1
+    )

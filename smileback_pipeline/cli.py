@@ -1,0 +1,144 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NoReturn
+
+import click
+
+from smileback_pipeline import __version__
+from smileback_pipeline.settings import PROJECT_ROOT, ConfigurationError, Settings, load_settings
+
+SANDBOX_DIRECTORY = PROJECT_ROOT / "data" / "sandbox"
+_CREDENTIALS = ("client_id", "client_secret", "username", "password")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """SmileBack customer feedback in a DuckDB file you own, with the scores computed."""
+
+
+@cli.command()
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="Read changes again from this day on.")
+@click.option("--full", is_flag=True, help="Read everything again, and find what vanished without a trace.")
+def sync(since: datetime | None, full: bool) -> None:
+    """Replicate what changed in SmileBack, rebuild the days that it touched, publish."""
+    settings = load_settings()
+    settings.require_credentials()
+    _sync(settings, since=since, full=full)
+
+
+@cli.command()
+def run() -> None:
+    """Sync your account or, without credentials, the built-in sandbox."""
+    settings = load_settings()
+    if _has_account(settings):
+        _sync(settings)
+        return
+    click.echo(
+        "No SmileBack credentials in the environment or in .env: this is the built-in sandbox, an invented MSP.\n"
+        f"Its data stays apart, in {SANDBOX_DIRECTORY.relative_to(PROJECT_ROOT)}/. For your own account copy "
+        ".env.example to .env and fill it in.\n"
+    )
+    with _sandbox_account():
+        _sync(load_settings())
+
+
+@cli.command()
+@click.option("--port", default=3000, show_default=True)
+def dev(port: int) -> None:
+    """Serve the Dagster UI and its daemon; without credentials, on the built-in sandbox."""
+    settings = load_settings()
+    with contextlib.ExitStack() as stack:
+        if not _has_account(settings):
+            click.echo("No SmileBack credentials: the UI works on the built-in sandbox, an invented MSP.")
+            stack.enter_context(_sandbox_account())
+        click.echo(f"http://127.0.0.1:{port} has no login: it is for this machine only.")
+        import subprocess
+
+        command = [os.path.join(os.path.dirname(sys.executable), "dagster"), "dev", "-h", "127.0.0.1", "-p", str(port)]
+        _enter_project()
+        sys.exit(subprocess.call(command))
+
+
+@cli.command()
+@click.option("--port", default=8750, show_default=True, help="On loopback.")
+@click.option("--requests-per-minute", default=30, show_default=True, help="0 for no limit.")
+@click.option("--speed", default=1.0, show_default=True, help="How fast time runs there; 1440 makes a minute a day.")
+def sandbox(port: int, requests_per_minute: int, speed: float) -> None:
+    """Serve a realistic SmileBack on loopback, and print the variables to use it."""
+    from smileback_pipeline.sandbox import Sandbox, serve
+
+    def announce(started: Sandbox) -> None:
+        click.echo("# A realistic SmileBack with invented data. Put these variables into .env, or export them:")
+        for name, value in started.environment().items():
+            click.echo(f"{name}={value}")
+        click.echo("# Ctrl-C ends it.")
+
+    serve(
+        f"127.0.0.1:{port}", requests_per_minute=requests_per_minute or None, speed=speed, on_start=announce
+    )
+
+
+def _has_account(settings: Settings) -> bool:
+    return settings.token_path.exists() or any(getattr(settings, name) for name in _CREDENTIALS)
+
+
+@contextlib.contextmanager
+def _sandbox_account() -> Iterator[None]:
+    """Point the environment at a sandbox that runs for as long as the block."""
+    from smileback_pipeline.sandbox import World, running_sandbox
+
+    with running_sandbox(World(), speed=1.0) as started:
+        os.environ.update(started.environment())
+        os.environ.update(
+            SMILEBACK_DUCKDB_PATH=str(SANDBOX_DIRECTORY / "warehouse.duckdb"),
+            SMILEBACK_ANALYTICS_PATH=str(SANDBOX_DIRECTORY / "analytics.duckdb"),
+            SMILEBACK_TOKEN_PATH=str(SANDBOX_DIRECTORY / "tokens.json"),
+            SMILEBACK_START_DATE="2024-01-01",
+        )
+        yield
+
+
+def _sync(settings: Settings, *, since: datetime | None = None, full: bool = False) -> None:
+    from smileback_pipeline.console import ConsoleReporter
+    from smileback_pipeline.runs import run_sync
+
+    _enter_project()
+    reporter = ConsoleReporter()
+    with reporter.running():
+        failure = run_sync(settings, reporter, since=since.date() if since else None, full=full)
+    if failure:
+        _fail(failure)
+    reporter.summarize(settings)
+
+
+def _enter_project() -> None:
+    """Dagster finds its instance and its code by the working directory."""
+    os.chdir(PROJECT_ROOT)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line; a missing or wrong setting is one sentence and exit status 2."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        cli(standalone_mode=True)
+    except ConfigurationError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,146 @@
+"""What a person reads in the terminal while a sync runs, and when it is over."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import duckdb
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
+from smileback_pipeline.replication import Replicated
+from smileback_pipeline.settings import PROJECT_ROOT, Settings
+
+_SECONDS_A_LINE = 10
+_METRICS = (
+    ("net_csat", "Net CSAT (−100 … +100)", "{:+.1f}", "rated reviews"),
+    ("response_rate", "Response rate", "{:.1%}", "reviews"),
+    ("nps", "NPS (−100 … +100)", "{:+.1f}", "responses"),
+    ("project_survey_score", "Project survey score (1 … 5)", "{:.2f}", "ratings"),
+)
+_SCORES = """
+select metric, grain, period_start, count_responses, value
+from marts.scores
+where
+    dimension = 'all' and (grain = 'all' or grain = 'quarter')
+    and value is not null
+order by period_start desc nulls first
+"""
+
+
+@dataclass
+class ConsoleReporter:
+    """Keeps one line in motion on a terminal, and prints a line now and then where there is none."""
+
+    # Bound when made: standard output is redirected while Dagster runs.
+    console: Console = field(default_factory=lambda: Console(highlight=False))
+    results: dict[str, Replicated] = field(default_factory=dict)
+    rebuilt: int = 0
+    _status: Status | None = None
+    _last_line_at: float = 0.0
+
+    def reading(self, endpoint: Endpoint, *, read: int, expected: int) -> None:
+        """See Reporter."""
+        if read < expected:
+            self._now(f"{endpoint.name}: {read:,} of {expected:,} records")
+
+    def waiting(self, seconds: float) -> None:
+        """See Reporter."""
+        self._now(f"waiting {seconds:.0f} s for SmileBack's request quota", is_due=seconds >= 1)
+
+    def replicated(self, endpoint: Endpoint, result: Replicated) -> None:
+        """See Reporter."""
+        self.results[endpoint.name] = result
+        resumed = f", from {result.resumed_from:%Y-%m-%d %H:%M} where the last run stopped" if result.resumed_from else ""
+        requests = f"{result.requests} request{'s' if result.requests != 1 else ''}"
+        waited = f", {result.waited_seconds:.0f} s of waiting" if result.waited_seconds >= 1 else ""
+        self.console.print(f"  {endpoint.name:<16}{result.rows:>10,} rows   {requests}{waited}{resumed}")
+
+    def failed(self, endpoint: Endpoint, error: Exception) -> None:
+        """See Reporter."""
+        self.console.print(f"  {endpoint.name:<16}failed; see below")
+
+    def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
+        """See Reporter."""
+        self.rebuilt = len(days)
+        what = f"{len(days):,} day{'s' if len(days) != 1 else ''}"
+        self._now(f"building all marts ({what})" if everything else f"rebuilding the marts of {what}", is_due=True)
+
+    @contextlib.contextmanager
+    def running(self):
+        """Show what is going on for as long as the block lasts."""
+        with self.console.status("connecting") as status:
+            self._status = status
+            yield
+        self._status = None
+
+    def summarize(self, settings: Settings) -> None:
+        """Print what changed, the scores, and which file to open."""
+        self.console.print()
+        self.console.print(self._changes())
+        rebuilt = f"{self.rebuilt:,} days rebuilt." if self.rebuilt else "No day had to be rebuilt."
+        set_aside = sum(result.rejected for result in self.results.values())
+        if set_aside:
+            rebuilt += (
+                f" {set_aside:,} records cannot be right and are set aside: "
+                f"see replica.rejected_records in {_shown(settings.duckdb_path)}."
+            )
+        self.console.print(rebuilt, soft_wrap=True)
+        self.console.print()
+        self.console.print(_scores(settings.analytics_path))
+        path = _shown(settings.analytics_path)
+        self.console.print(f"\nThe file to open: {path}", soft_wrap=True)
+        self.console.print(f'  duckdb -readonly {path} "from marts.scores limit 10"', soft_wrap=True)
+
+    def _now(self, text: str, *, is_due: bool = False) -> None:
+        if self._status:
+            self._status.update(text)
+        now = time.monotonic()
+        if not self.console.is_terminal and (is_due or now - self._last_line_at >= _SECONDS_A_LINE):
+            self._last_line_at = now
+            self.console.print(f"  … {text}")
+
+    def _changes(self) -> Table:
+        table = Table("replica", *_numeric("rows", "new", "changed", "deleted", "set aside"), box=None)
+        for endpoint in ENDPOINTS:
+            if result := self.results.get(endpoint.name):
+                changes = result.changes
+                counts = (result.rows, changes.new, changes.changed, changes.deleted, result.rejected)
+                table.add_row(endpoint.name, *(f"{count:,}" for count in counts))
+        return table
+
+
+def _scores(path: Path) -> Table:
+    table = Table("score", *_numeric("all time", "last quarters", "", ""), "counted", box=None)
+    with contextlib.closing(duckdb.connect(path, read_only=True)) as connection:
+        rows = connection.execute(_SCORES).fetchall()
+    for metric, title, form, counted in _METRICS:
+        mine = [row for row in rows if row[0] == metric]
+        overall = [row for row in mine if row[1] == "all"]
+        quarters = [
+            f"{row[2].year} Q{(row[2].month + 2) // 3}  {form.format(row[4])}" for row in mine if row[1] == "quarter"
+        ]
+        table.add_row(
+            title,
+            form.format(overall[0][4]) if overall else "no answers",
+            *(quarters + ["", "", ""])[:3],
+            f"{overall[0][3]:,} {counted}" if overall else "",
+        )
+    return table
+
+
+def _numeric(*headers: str) -> list:
+    from rich.table import Column
+
+    return [Column(header, justify="right") for header in headers]
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)

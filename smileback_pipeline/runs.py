@@ -1,0 +1,53 @@
+"""Running the sync job on the Dagster instance from this process, so that the UI's history has it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from datetime import date, datetime
+
+import dagster as dg
+
+from smileback_pipeline.assets.reporting import Reporter
+from smileback_pipeline.automation.jobs import SYNC_JOB
+from smileback_pipeline.definitions import build_definitions
+from smileback_pipeline.settings import PROJECT_ROOT, Settings
+
+
+def open_instance() -> dg.DagsterInstance:
+    """Return the instance of DAGSTER_HOME, or else that of this checkout's `dagster.yaml`."""
+    return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.from_config(str(PROJECT_ROOT))
+
+
+def run_sync(settings: Settings, reporter: Reporter, *, since: date | None, full: bool) -> str | None:
+    """Run `smileback_sync` for today; return None if the marts are published, or what went wrong."""
+    job = build_definitions(settings, reporter).get_job_def(SYNC_JOB)
+    config = {"full": full} | ({"since": since.isoformat()} if since else {})
+    # dbt's and Dagster's own chatter is kept in the run's log, where the UI shows it.
+    with open_instance() as instance, contextlib.redirect_stdout(io.StringIO()):
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=datetime.now(settings.zone).date().isoformat(),
+            run_config={
+                "ops": {"replicate": {"config": config}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            raise_on_error=False,
+        )
+    if result.success:
+        return None
+    return "\n".join(_failures(result)) or "The run failed; the UI shows its log."
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    messages = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                messages.append(data.user_failure_data.description)
+            elif data.error and not data.error.message.startswith("dagster._core.errors.DagsterExecutionStepNotFound"):
+                cause = data.error.cause or data.error
+                messages.append(cause.message.strip())
+    return messages
