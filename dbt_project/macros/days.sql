@@ -9,21 +9,17 @@
 {#
 Whether an instant falls on a pending day.
 
-Cutting a day in a time zone is dear, and a join with the pending days would come after every expression of the
-fact below it. Constants do not: they are filtered in the scan itself. So the UTC days around the pending ones
-are written out first, as integers, and only what they let through is cut exactly. (A zone is at most
-14 hours away from UTC, so an instant's UTC day is its reporting day or a neighbour of it.)
+Cutting days in a time zone is dear, so whole UTC days that cannot be meant are sieved out first by integer
+arithmetic. (A zone is less than a day away from UTC: an instant's UTC day is its reporting day or a neighbour.)
+The sieve works only if it comes before every dear expression, hence on plain columns of staging.
 #}
 {% macro is_on_pending_day(instant) -%}
     {%- set pending_days = source('replica', 'pending_days') -%}
-    {%- set nearby -%}
-        select distinct unnest([utc_day - 1, utc_day, utc_day + 1]) as utc_day
-        from (select date_day - date '1970-01-01' as utc_day from {{ pending_days }})
-        order by utc_day
-    {%- endset -%}
-    {%- set utc_days = run_query(nearby).columns[0].values() if execute else [] -%}
-    epoch_us({{ instant }}) // 86400000000 in ({{ utc_days | join(', ') or 'null' }})
-    and {{ reporting_day(instant) }} in (select date_day from {{ pending_days }})
+    epoch_us({{ instant }}) // 86400000000 in (
+            select unnest([utc_day - 1, utc_day, utc_day + 1])
+            from (select distinct date_day - date '1970-01-01' as utc_day from {{ pending_days }}) as pending
+        )
+        and {{ reporting_day(instant) }} in (select date_day from {{ pending_days }})
 {%- endmacro %}
 
 

@@ -1,13 +1,19 @@
 {# How members (agents, boards, companies ...) are recognised and called. #}
 
-{# A name or id as it came, or null if there is nothing to see in it. #}
+{# Whether there is something to see in a name or id: neither null nor blank. #}
+{% macro is_visible(text) -%}
+    regexp_matches({{ text }}, '[^\p{Z}\p{Cc}]')
+{%- endmacro %}
+
+
 {% macro blank_to_null(text) -%}
     case when {{ is_visible(text) }} then {{ text }} end
 {%- endmacro %}
 
 
-{% macro is_visible(text) -%}
-    regexp_matches({{ text }}, '[^\s\p{Z}]')
+{# The names on a list, each once. Spelling is left alone: `AK` and `ak` stay two. #}
+{% macro distinct_names(names) -%}
+    list_distinct(list_filter({{ names }}, lambda name: {{ is_visible('name') }}))
 {%- endmacro %}
 
 
@@ -19,10 +25,10 @@ were modified in one moment are told apart by their id, so that the answer never
     select
         {{ entity }}_id,
         {%- for column in columns %}
-        arg_max({{ column }}, (coalesce(last_modified, response_at), review_id)) as {{ column }}{{ "," if not loop.last }}
+        arg_max({{ blank_to_null(column) }}, (coalesce(last_modified, '-infinity'), review_id)) as {{ column }}{{ "," if not loop.last }}
         {%- endfor %}
     from {{ ref('stg_smileback__reviews') }}
-    where {{ entity }}_id is not null
+    where {{ is_visible(entity ~ '_id') }}
     group by {{ entity }}_id
 {%- endmacro %}
 

@@ -1,14 +1,6 @@
-{% set dimensions = ['board', 'company', 'contact'] %}
-
 with ratings as not materialized (
-    select
-        {{ reporting_day('rated_at') }} as date_day,
-        rating,
-        agents,
-        board_id,
-        company_id,
-        contact_id
-    from {{ ref('fct_csat_reviews') }}
+    select *
+    from {{ ref('stg_smileback__reviews') }}
     where
         rating is not null
         {% if is_incremental() %} and {{ is_on_pending_day('rated_at') }} {% endif %}
@@ -16,25 +8,25 @@ with ratings as not materialized (
 
 members as (
     select
-        date_day,
+        rated_at,
         'agent' as dimension,
-        unnest(agents) as member_id,
+        unnest({{ distinct_names('agents') }}) as member_id,
         rating
     from ratings
-    {%- for dimension in dimensions %}
+    {%- for dimension in ['board', 'company', 'contact'] %}
     union all
     select
-        date_day,
+        rated_at,
         '{{ dimension }}' as dimension,
         {{ dimension }}_id as member_id,
         rating
     from ratings
-    where {{ dimension }}_id is not null
+    where {{ is_visible(dimension ~ '_id') }}
     {%- endfor %}
 )
 
 select
-    date_day,
+    {{ reporting_day('rated_at') }} as date_day,
     dimension,
     member_id,
     {{ count_ratings() }}

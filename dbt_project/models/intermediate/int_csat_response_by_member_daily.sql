@@ -1,38 +1,30 @@
-{% set dimensions = ['board', 'company', 'contact'] %}
-
 with reviews as not materialized (
-    select
-        {{ reporting_day('response_at') }} as date_day,
-        rating,
-        agents,
-        board_id,
-        company_id,
-        contact_id
-    from {{ ref('fct_csat_reviews') }}
+    select *
+    from {{ ref('stg_smileback__reviews') }}
     {% if is_incremental() %} where {{ is_on_pending_day('response_at') }} {% endif %}
 ),
 
 members as (
     select
-        date_day,
+        response_at,
         'agent' as dimension,
-        unnest(agents) as member_id,
+        unnest({{ distinct_names('agents') }}) as member_id,
         rating
     from reviews
-    {%- for dimension in dimensions %}
+    {%- for dimension in ['board', 'company', 'contact'] %}
     union all
     select
-        date_day,
+        response_at,
         '{{ dimension }}' as dimension,
         {{ dimension }}_id as member_id,
         rating
     from reviews
-    where {{ dimension }}_id is not null
+    where {{ is_visible(dimension ~ '_id') }}
     {%- endfor %}
 )
 
 select
-    date_day,
+    {{ reporting_day('response_at') }} as date_day,
     dimension,
     member_id,
     {{ count_reviews() }}

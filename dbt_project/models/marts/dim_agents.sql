@@ -3,12 +3,12 @@ with listed as (
         agent_name as agent,
         list(agent_id order by agent_id) as agent_ids
     from {{ ref('stg_smileback__csat_agents') }}
-    where agent_name is not null
+    where {{ is_visible('agent_name') }}
     group by agent_name
 ),
 
 in_reviews as (
-    select distinct unnest(agents) as agent
+    select distinct unnest({{ distinct_names('agents') }}) as agent
     from {{ ref('stg_smileback__reviews') }}
 )
 

@@ -1,5 +1,8 @@
 with listed as (
-    select * from {{ ref('stg_smileback__csat_boards') }}
+    select
+        board_id,
+        {{ blank_to_null('board_name') }} as board_name
+    from {{ ref('stg_smileback__csat_boards') }}
 ),
 
 in_reviews as (

@@ -3,7 +3,7 @@ with listed as (
         campaign_name as campaign,
         list(campaign_id order by campaign_id) as campaign_ids
     from {{ ref('stg_smileback__nps_campaigns') }}
-    where campaign_name is not null
+    where {{ is_visible('campaign_name') }}
     group by campaign_name
 ),
 
@@ -13,7 +13,7 @@ in_responses as (
         min(response_day) as first_response_day,
         max(response_day) as last_response_day
     from {{ ref('fct_nps_responses') }}
-    where campaign_name is not null
+    where {{ is_visible('campaign_name') }}
     group by campaign_name
 )
 

@@ -1,5 +1,8 @@
 with listed as (
-    select * from {{ ref('stg_smileback__csat_companies') }}
+    select
+        company_id,
+        {{ blank_to_null('company_name') }} as company_name
+    from {{ ref('stg_smileback__csat_companies') }}
 ),
 
 in_reviews as (

@@ -1,5 +1,8 @@
 with listed as (
-    select * from {{ ref('stg_smileback__csat_contacts') }}
+    select
+        contact_id,
+        {{ blank_to_null('contact_name') }} as contact_name
+    from {{ ref('stg_smileback__csat_contacts') }}
 ),
 
 in_reviews as (

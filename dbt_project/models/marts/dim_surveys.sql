@@ -3,14 +3,14 @@ with listed as (
         survey_name as survey,
         list(survey_id order by survey_id) as survey_ids
     from {{ ref('stg_smileback__prj_surveys') }}
-    where survey_name is not null
+    where {{ is_visible('survey_name') }}
     group by survey_name
 ),
 
 in_responses as (
     select distinct survey_name as survey
     from {{ ref('stg_smileback__prj_responses') }}
-    where survey_name is not null
+    where {{ is_visible('survey_name') }}
 )
 
 select

@@ -9,7 +9,7 @@ select
     rating,
     comment,
     status,
-    agents,
+    {{ distinct_names('agents') }} as agents,
     board_id,
     board_name,
     company_id,

@@ -15,7 +15,7 @@ select
     response_id,
     {{ reporting_day('responded_at') }} as response_day,
     survey_name,
-    {{ blank_to_null('answer.question') }} as category,
+    answer.question as category,
     answer.rating as rating,
     answer.seq_number as seq_number,
     company_name,

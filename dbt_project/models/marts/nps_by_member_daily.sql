@@ -17,7 +17,6 @@ members as (
         campaign_name as member,
         respondent_type
     from responses
-    where campaign_name is not null
     union all
     select
         date_day,
@@ -25,7 +24,6 @@ members as (
         company_name as member,
         respondent_type
     from responses
-    where company_name is not null
 ),
 
 counted as (
@@ -35,6 +33,7 @@ counted as (
         member,
         {{ count_respondents() }}
     from members
+    where {{ is_visible('member') }}
     group by date_day, dimension, member
 )
 

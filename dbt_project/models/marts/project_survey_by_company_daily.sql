@@ -8,7 +8,7 @@ with ratings as (
         rating
     from {{ ref('fct_project_survey_ratings') }}
     where
-        company_name is not null
+        {{ is_visible('company_name') }}
         {% if is_incremental() %} and {{ is_on_pending_day('responded_at') }} {% endif %}
 ),
 

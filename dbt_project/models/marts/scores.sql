@@ -81,7 +81,7 @@ project_survey as (
         count_ratings,
         sum_ratings
     from {{ ref('project_survey_daily') }}
-    where survey_name is not null
+    where {{ is_visible('survey_name') }}
     union all
     select
         date_day,
@@ -91,7 +91,7 @@ project_survey as (
         count_ratings,
         sum_ratings
     from {{ ref('project_survey_daily') }}
-    where category is not null
+    where {{ is_visible('category') }}
     union all
     select
         date_day,

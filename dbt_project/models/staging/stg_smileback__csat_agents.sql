@@ -5,7 +5,7 @@ with source as (
 renamed as (
     select
         id as agent_id,
-        {{ blank_to_null('name') }} as agent_name
+        name as agent_name
     from source
 )
 

@@ -5,7 +5,7 @@ with source as (
 renamed as (
     select
         id as board_id,
-        {{ blank_to_null('name') }} as board_name
+        name as board_name
     from source
 )
 

@@ -5,7 +5,7 @@ with source as (
 renamed as (
     select
         id as company_id,
-        {{ blank_to_null('name') }} as company_name
+        name as company_name
     from source
 )
 

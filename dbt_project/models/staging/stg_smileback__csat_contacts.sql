@@ -5,7 +5,7 @@ with source as (
 renamed as (
     select
         id as contact_id,
-        {{ blank_to_null('name') }} as contact_name
+        name as contact_name
     from source
 )
 

@@ -5,7 +5,7 @@ with source as (
 renamed as (
     select
         id as campaign_id,
-        {{ blank_to_null('name') }} as campaign_name
+        name as campaign_name
     from source
 )
 

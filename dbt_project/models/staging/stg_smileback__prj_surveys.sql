@@ -5,7 +5,7 @@ with source as (
 renamed as (
     select
         id as survey_id,
-        {{ blank_to_null('name') }} as survey_name
+        name as survey_name
     from source
 )
 

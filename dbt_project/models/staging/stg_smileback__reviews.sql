@@ -14,26 +14,25 @@ renamed as (
 
         ticket_id,
         ticket_title,
-        {{ blank_to_null('ticket_segment_id') }} as board_id,
-        {{ blank_to_null('ticket_segment_name') }} as board_name,
-        -- The same name twice on one ticket is one agent; spelling is left alone.
-        list_distinct(list_filter(ticket_agents, lambda agent: {{ is_visible('agent') }})) as agents,
+        ticket_segment_id as board_id,
+        ticket_segment_name as board_name,
+        ticket_agents as agents,
 
-        {{ blank_to_null('contact_id') }} as contact_id,
-        {{ blank_to_null('contact_name') }} as contact_name,
-        {{ blank_to_null('contact_email') }} as contact_email,
+        contact_id,
+        contact_name,
+        contact_email,
 
-        {{ blank_to_null('company_id') }} as company_id,
-        {{ blank_to_null('company_name') }} as company_name,
-        {{ blank_to_null('company_territory_name') }} as company_territory_name,
-        {{ blank_to_null('company_market_name') }} as company_market_name,
+        company_id,
+        company_name,
+        company_territory_name,
+        company_market_name,
 
         ticket_closed_on,
         viewed_on,
         rated_on,
         last_modified,
         -- The instants that decide on which day a review counts.
-        case when rating is not null then coalesce(rated_on, last_modified) end as rated_at,
+        case when rating is not null then coalesce(rated_on, last_modified, ticket_closed_on) end as rated_at,
         coalesce(ticket_closed_on, rated_on, last_modified) as response_at
     from source
 )
