@@ -183,7 +183,7 @@ class Cast:
             if name not in companies:
                 n = len(companies)
                 share = sizes[n] / sum(sizes)
-                twin = list(companies)[12] if n == number - 1 else name  # one customer is in the PSA twice
+                twin = list(companies)[12] if n == 60 else name  # one customer is in the PSA twice
                 companies[name] = self._company(n, twin, market, share)
         return list(companies.values())
 

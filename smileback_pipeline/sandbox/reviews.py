@@ -98,7 +98,7 @@ class _Ticket:
         if asked < POLICY_CHANGE_AT:
             events.append(Event(POLICY_CHANGE_AT, {"has_marketing_permission": False}))
         events.sort(key=attrgetter("at"))
-        return events
+        return list(_without_those_of_the_deleted(events))
 
     def _asked_for(self) -> dict[str, Any]:
         """The review as long as nobody has answered, in one of the rare shapes now and then."""
@@ -199,6 +199,16 @@ class _Ticket:
         yield Event(at, {"status": "deleted"})
         if rng.random() < 0.15:
             yield Event(at + MINUTE + int(rng.expovariate(1 / 3) * DAY), {"status": "open"})
+
+
+def _without_those_of_the_deleted(events: list[Event]) -> Iterator[Event]:
+    """Nothing happens to a deleted review, unless it is restored."""
+    is_deleted = False
+    for event in events:
+        status = event.fields["status"] if event.fields and "status" in event.fields else None
+        if not is_deleted or status == "open":
+            is_deleted = status == "deleted"
+            yield event
 
 
 def company_fields(company: Company, day: date) -> dict[str, Any]:

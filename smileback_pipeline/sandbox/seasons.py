@@ -32,7 +32,7 @@ class Seasons:
 
     def climate(self, day: date) -> float:
         """The mood of the average customer."""
-        return 2.75 + 0.3 * math.sin(math.tau * self.month(day) / 30) - 1.9 * self.gloom(day)
+        return 2.75 + 0.3 * math.sin(math.tau * self.month(day) / 30) - 2.5 * self.gloom(day)
 
     def _outage(self, year: int) -> date:
         """The Tuesday on which, once a year, the shared infrastructure fails."""

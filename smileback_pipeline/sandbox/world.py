@@ -96,7 +96,7 @@ class World:
         self.tables = {endpoint: Table() for endpoint in ENDPOINTS}
         self.lock = RLock()
         self.now = datetime.min.replace(tzinfo=UTC)
-        self._history = History(seed, start, scale) if start else None
+        self.history = History(seed, start, scale) if start else None
         self._next_day = start or date.max
         self._upcoming: list[_Upcoming] = []
         self._number = count()
@@ -113,8 +113,8 @@ class World:
             if to <= self.now:
                 return
             until = microseconds(to)
-            while self._history and day_begins(self._next_day) <= until:
-                self._begin(self._history.lives_beginning_on(self._next_day), until)
+            while self.history and day_begins(self._next_day) <= until:
+                self._begin(self.history.lives_beginning_on(self._next_day), until)
                 self._next_day += timedelta(days=1)
             while self._upcoming and self._upcoming[0].at <= until:
                 _, _, life, event = heappop(self._upcoming)
