@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -61,11 +63,9 @@ def dev(port: int) -> None:
             click.echo("No SmileBack credentials: the UI works on the built-in sandbox, an invented MSP.")
             stack.enter_context(_sandbox_account())
         click.echo(f"http://127.0.0.1:{port} has no login: it is for this machine only.")
-        import subprocess
-
-        command = [os.path.join(os.path.dirname(sys.executable), "dagster"), "dev", "-h", "127.0.0.1", "-p", str(port)]
+        dagster = Path(sys.executable).with_name("dagster")
         _enter_project()
-        sys.exit(subprocess.call(command))
+        sys.exit(subprocess.call([dagster, "dev", "-h", "127.0.0.1", "-p", str(port)]))
 
 
 @cli.command()
@@ -82,9 +82,7 @@ def sandbox(port: int, requests_per_minute: int, speed: float) -> None:
             click.echo(f"{name}={value}")
         click.echo("# Ctrl-C ends it.")
 
-    serve(
-        f"127.0.0.1:{port}", requests_per_minute=requests_per_minute or None, speed=speed, on_start=announce
-    )
+    serve(f"127.0.0.1:{port}", requests_per_minute=requests_per_minute or None, speed=speed, on_start=announce)
 
 
 def _has_account(settings: Settings) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import duckdb
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
+from rich.table import Column, Table
 
 from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
 from smileback_pipeline.replication import Replicated
@@ -20,18 +21,16 @@ from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 _SECONDS_A_LINE = 10
 _METRICS = (
-    ("net_csat", "Net CSAT (−100 … +100)", "{:+.1f}", "rated reviews"),
+    ("net_csat", "Net CSAT, -100 to +100", "{:+.1f}", "rated reviews"),
     ("response_rate", "Response rate", "{:.1%}", "reviews"),
-    ("nps", "NPS (−100 … +100)", "{:+.1f}", "responses"),
-    ("project_survey_score", "Project survey score (1 … 5)", "{:.2f}", "ratings"),
+    ("nps", "NPS, -100 to +100", "{:+.1f}", "responses"),
+    ("project_survey_score", "Project score, 1 to 5", "{:.2f}", "ratings"),
 )
+_QUARTERS_SHOWN = 3
 _SCORES = """
 select metric, grain, period_start, count_responses, value
 from marts.scores
-where
-    dimension = 'all' and (grain = 'all' or grain = 'quarter')
-    and value is not null
-order by period_start desc nulls first
+where dimension = 'all' and grain in ('all', 'quarter') and value is not null
 """
 
 
@@ -39,8 +38,8 @@ order by period_start desc nulls first
 class ConsoleReporter:
     """Keeps one line in motion on a terminal, and prints a line now and then where there is none."""
 
-    # Bound when made: standard output is redirected while Dagster runs.
-    console: Console = field(default_factory=lambda: Console(highlight=False))
+    # The stream is bound when this is made: standard output is redirected while Dagster runs.
+    console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False, markup=False))
     results: dict[str, Replicated] = field(default_factory=dict)
     rebuilt: int = 0
     _status: Status | None = None
@@ -58,14 +57,16 @@ class ConsoleReporter:
     def replicated(self, endpoint: Endpoint, result: Replicated) -> None:
         """See Reporter."""
         self.results[endpoint.name] = result
-        resumed = f", from {result.resumed_from:%Y-%m-%d %H:%M} where the last run stopped" if result.resumed_from else ""
+        resumed = (
+            f", went on at {result.resumed_from:%Y-%m-%d %H:%M} where a run had stopped" if result.resumed_from else ""
+        )
         requests = f"{result.requests} request{'s' if result.requests != 1 else ''}"
         waited = f", {result.waited_seconds:.0f} s of waiting" if result.waited_seconds >= 1 else ""
         self.console.print(f"  {endpoint.name:<16}{result.rows:>10,} rows   {requests}{waited}{resumed}")
 
     def failed(self, endpoint: Endpoint, error: Exception) -> None:
         """See Reporter."""
-        self.console.print(f"  {endpoint.name:<16}failed; see below")
+        self.console.print(f"  {endpoint.name:<16}    failed   {error}", soft_wrap=True)
 
     def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
         """See Reporter."""
@@ -74,17 +75,15 @@ class ConsoleReporter:
         self._now(f"building all marts ({what})" if everything else f"rebuilding the marts of {what}", is_due=True)
 
     @contextlib.contextmanager
-    def running(self):
+    def running(self) -> Iterator[None]:
         """Show what is going on for as long as the block lasts."""
-        with self.console.status("connecting") as status:
-            self._status = status
+        with self.console.status("starting") as self._status:
             yield
         self._status = None
 
     def summarize(self, settings: Settings) -> None:
         """Print what changed, the scores, and which file to open."""
-        self.console.print()
-        self.console.print(self._changes())
+        self.console.print(self._changes(), "", sep="\n")
         rebuilt = f"{self.rebuilt:,} days rebuilt." if self.rebuilt else "No day had to be rebuilt."
         set_aside = sum(result.rejected for result in self.results.values())
         if set_aside:
@@ -108,7 +107,7 @@ class ConsoleReporter:
             self.console.print(f"  … {text}")
 
     def _changes(self) -> Table:
-        table = Table("replica", *_numeric("rows", "new", "changed", "deleted", "set aside"), box=None)
+        table = _table("replica", "rows", "new", "changed", "deleted", "set aside")
         for endpoint in ENDPOINTS:
             if result := self.results.get(endpoint.name):
                 changes = result.changes
@@ -118,28 +117,25 @@ class ConsoleReporter:
 
 
 def _scores(path: Path) -> Table:
-    table = Table("score", *_numeric("all time", "last quarters", "", ""), "counted", box=None)
     with contextlib.closing(duckdb.connect(path, read_only=True)) as connection:
         rows = connection.execute(_SCORES).fetchall()
+    values = {(metric, period): (value, count) for metric, _, period, count, value in rows}
+    quarters = sorted({period for _, period in values if period}, reverse=True)[:_QUARTERS_SHOWN]
+    table = _table("score", "all time", "of", *(f"{day.year} Q{(day.month + 2) // 3}" for day in quarters))
     for metric, title, form, counted in _METRICS:
-        mine = [row for row in rows if row[0] == metric]
-        overall = [row for row in mine if row[1] == "all"]
-        quarters = [
-            f"{row[2].year} Q{(row[2].month + 2) // 3}  {form.format(row[4])}" for row in mine if row[1] == "quarter"
-        ]
+        if (metric, None) not in values:
+            table.add_row(title, "no answers")
+            continue
+        value, count = values[metric, None]
+        by_quarter = (values.get((metric, quarter)) for quarter in quarters)
         table.add_row(
-            title,
-            form.format(overall[0][4]) if overall else "no answers",
-            *(quarters + ["", "", ""])[:3],
-            f"{overall[0][3]:,} {counted}" if overall else "",
+            title, form.format(value), f"{count:,} {counted}", *(form.format(q[0]) if q else "" for q in by_quarter)
         )
     return table
 
 
-def _numeric(*headers: str) -> list:
-    from rich.table import Column
-
-    return [Column(header, justify="right") for header in headers]
+def _table(first: str, *others: str) -> Table:
+    return Table(Column(first), *(Column(header, justify="right") for header in others), box=None, pad_edge=False)
 
 
 def _shown(path: Path) -> str:

@@ -17,12 +17,16 @@ from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 def open_instance() -> dg.DagsterInstance:
     """Return the instance of DAGSTER_HOME, or else that of this checkout's `dagster.yaml`."""
-    return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.from_config(str(PROJECT_ROOT))
+    return (
+        dg.DagsterInstance.get()
+        if os.environ.get("DAGSTER_HOME")
+        else dg.DagsterInstance.from_config(str(PROJECT_ROOT))
+    )
 
 
 def run_sync(settings: Settings, reporter: Reporter, *, since: date | None, full: bool) -> str | None:
     """Run `smileback_sync` for today; return None if the marts are published, or what went wrong."""
-    job = build_definitions(settings, reporter).get_job_def(SYNC_JOB)
+    job = build_definitions(settings, reporter).resolve_job_def(SYNC_JOB)
     config = {"full": full} | ({"since": since.isoformat()} if since else {})
     # dbt's and Dagster's own chatter is kept in the run's log, where the UI shows it.
     with open_instance() as instance, contextlib.redirect_stdout(io.StringIO()):
