@@ -174,7 +174,7 @@ def test_reviews_change_in_every_way_that_a_replica_must_follow() -> None:
     world = World(now=NOW - timedelta(days=120))
     seen = {row.key: world.get("reviews", row.key) for row in world.tables["reviews"].rows}
     world.advance(to=NOW)
-    kinds = Counter()
+    kinds: Counter[str] = Counter()
     for review_id, old in seen.items():
         new = world.get("reviews", review_id)
         if new == old:

@@ -151,6 +151,7 @@ def reset(*, once_done: bool = False) -> Action:
     """Reset the connection (TCP RST) in place of an answer; `once_done`: after the server did its work."""
 
     async def action(exchange: Exchange, proceed: Proceed) -> Response:
+        await exchange.request.body()  # a client that is still sending might not see the RST
         if once_done:
             await proceed()
         return _Reset(exchange.sandbox)
