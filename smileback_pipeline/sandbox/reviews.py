@@ -90,7 +90,8 @@ class _Ticket:
         asked = self.closed + rng.randint(20 * SECOND, 200 * SECOND)
         events = [Event(asked, self._asked_for())]
         annoyed = 1.15 if self.feeling < 1 else 1.0  # who is annoyed answers more often
-        is_rated = rng.random() < self.company.answers * self.board.answers * self.contact.answers * annoyed
+        chance = self.company.answers * self.board.answers * self.contact.answers * annoyed
+        is_rated = rng.random() < chance * seasons.willingness(self.day)
         if is_rated:
             events += self._rated(asked, clean_up)
         if rng.random() < (0.02 if is_rated else 0.004):

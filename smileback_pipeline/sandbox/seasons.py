@@ -12,6 +12,7 @@ from smileback_pipeline.sandbox.cast import Cast, Company
 TICKETS_A_WORKDAY = 19
 OUTAGE_DAYS = 4
 GLOOM_DAYS = 28  # for so long an outage is remembered
+QUESTION_MOVED_ON = date(2025, 11, 3)
 
 _BY_WEEKDAY = (1.22, 1.12, 1.02, 0.98, 0.86, 0.07, 0.04)
 _BY_MONTH = (1.1, 1.0, 1.02, 0.98, 0.96, 0.94, 0.88, 1.08, 1.12, 1.04, 0.94, 0.82)
@@ -33,6 +34,11 @@ class Seasons:
     def climate(self, day: date) -> float:
         """The mood of the average customer."""
         return 2.75 + 0.3 * math.sin(math.tau * self.month(day) / 30) - 2.5 * self.gloom(day)
+
+    def willingness(self, day: date) -> float:
+        """How readily surveys are answered: ever less, until the question moves to the top of the e-mail."""
+        years = (day - self.start).days / 365
+        return max(0.7, 1.15 - 0.16 * years) + (0.28 if day >= QUESTION_MOVED_ON else 0.0)
 
     def _outage(self, year: int) -> date:
         """The Tuesday on which, once a year, the shared infrastructure fails."""

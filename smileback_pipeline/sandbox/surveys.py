@@ -15,29 +15,29 @@ from smileback_pipeline.sandbox.seasons import Seasons
 
 ODD = 0.003  # the share of NPS responses that lack a contact, or its company
 
-# By survey: its categories, with the average of the stars that each typically gets.
-SURVEYS: dict[str, dict[str, float]] = {
+# By survey: its categories, with the average of the stars that each gets in the beginning, and their change in a year.
+SURVEYS: dict[str, dict[str, tuple[float, float]]] = {
     "Project close-out": {
-        "Communication": 4.3,
-        "Budget management": 3.7,
-        "Timeliness": 3.9,
-        "Technical quality": 4.5,
-        "Documentation": 3.6,
-        "Overall satisfaction": 4.2,
+        "Communication": (4.3, 0.0),
+        "Budget management": (3.9, -0.15),
+        "Timeliness": (3.9, 0.0),
+        "Technical quality": (4.5, 0.0),
+        "Documentation": (3.2, 0.3),
+        "Overall satisfaction": (4.1, 0.05),
     },
     "Onboarding check-in": {
-        "Communication": 4.4,
-        "Ease of transition": 3.9,
-        "Training": 4.0,
-        "Documentation": 3.8,
-        "Overall satisfaction": 4.2,
+        "Communication": (4.4, 0.0),
+        "Ease of transition": (3.9, 0.0),
+        "Training": (4.0, 0.05),
+        "Documentation": (3.4, 0.3),
+        "Overall satisfaction": (4.1, 0.05),
     },
     "Migration review": {
-        "Communication": 4.1,
-        "Downtime": 3.5,
-        "Timeliness": 3.8,
-        "Data completeness": 4.6,
-        "Overall satisfaction": 4.1,
+        "Communication": (4.1, 0.05),
+        "Downtime": (3.7, -0.1),
+        "Timeliness": (3.8, 0.0),
+        "Data completeness": (4.6, 0.0),
+        "Overall satisfaction": (4.1, 0.0),
     },
 }
 PROJECTS = {
@@ -77,10 +77,10 @@ def campaign_starting_on(day: date, seasons: Seasons) -> Iterator[Life]:
             if rng.random() < 0.8 * company.answers * contact.answers:
                 hours = min(rng.lognormvariate(math.log(20), 1.2), 24 * 24)
                 at = next_awake(rng, sent + int(hours * HOUR), day)
-                answers.append((at - at % 1000, company, contact, 8.7 + 1.25 * mood - 2.2 * gloom))
+                answers.append((at - at % 1000, company, contact, 9.2 + 1.25 * mood - 2.2 * gloom))
     answers.sort(key=lambda answer: answer[0])
     for response_id, (at, company, contact, typical) in enumerate(answers, start=1000 * number):
-        score = max(0, min(10, round(rng.gauss(typical, 1.5))))
+        score = rng.choice((0, 1)) if rng.random() < 0.01 else max(0, min(10, round(rng.gauss(typical, 2.0))))
         respondent = _respondent(contact, company, day)
         odd = rng.random() / ODD
         response = {
@@ -102,6 +102,7 @@ def campaign_starting_on(day: date, seasons: Seasons) -> Iterator[Life]:
 def project_responses_in_week(monday: date, seasons: Seasons) -> Iterator[Life]:
     rng = Random(f"{seasons.seed}/projects/{monday}")
     customers = seasons.customers(seasons.month(monday))
+    years = min((monday - seasons.start).days / 365, 3)
     for _ in range(rng.choice((2, 3, 3, 4, 5))):
         company, mood = customers.pick(rng)
         contact = rng.choice(company.contacts)
@@ -111,8 +112,12 @@ def project_responses_in_week(monday: date, seasons: Seasons) -> Iterator[Life]:
         response = {
             "id": response_id,
             "ratings": [
-                {"question": category, "rating": _stars(rng, typical + 0.35 * mood), "seq_number": number}
-                for number, (category, typical) in enumerate(SURVEYS[survey].items(), start=1)
+                {
+                    "question": category,
+                    "rating": _stars(rng, first + change * years + 0.35 * mood),
+                    "seq_number": number,
+                }
+                for number, (category, (first, change)) in enumerate(SURVEYS[survey].items(), start=1)
                 if rng.random() > 0.04  # a question can be skipped
             ],
             "comment": rng.choice(phrases.PROJECT_COMMENTS) if rng.random() < 0.4 else None,

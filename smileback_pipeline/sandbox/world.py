@@ -199,7 +199,8 @@ def _filed(endpoint: str, key: Key, record: dict[str, Any], at: int) -> Row:
 
 def _row(endpoint: str, key: Key, record: dict[str, Any], filed: int) -> Row:
     order = int(key) if re.fullmatch(r"-?\d+", str(key)) else _hash(str(key))
-    return Row(filed, order, key, record.get("rating") is not None, orjson.dumps(record))
+    body = bytes(memoryview(orjson.dumps(record)))  # orjson's own keeps its buffer of 4 kB
+    return Row(filed, order, key, record.get("rating") is not None, body)
 
 
 def _hash(text: str) -> int:
