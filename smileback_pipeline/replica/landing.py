@@ -166,21 +166,25 @@ def _statements(endpoint: Endpoint) -> _Statements:
                 from pages
             ),
             typed as (
+                select r, record, {", ".join(f'{_cast(column)} as "{column.name}"' for column in endpoint.columns)}
+                from records
+            ),
+            checked as (
                 select
-                    {", ".join(f'{_cast(column)} as "{column.name}"' for column in endpoint.columns)},
+                    {", ".join(f'"{column.name}"' for column in endpoint.columns)},
                     {_extra(endpoint)} as extra,
                     coalesce(nullif({raw["id"]}, ''), md5(coalesce(record::varchar, 'null'))) as key,
                     coalesce({is_deleted}, false) as is_deleted,
                     nullif(concat_ws('; ', {", ".join(_faults(endpoint))}), '') as reason,
                     record
-                from records
+                from typed
             )
             select * replace (
                 -- A deletion needs nothing but the id.
                 case when not is_deleted or id is null then reason end as reason,
                 case when reason is not null then coalesce(record, 'null') end as record
             )
-            from typed
+            from checked
         """,
         # The last arrival of a record is its newest version.
         create_incoming="""
@@ -291,17 +295,19 @@ def _faults(endpoint: Endpoint) -> Iterator[str]:
         words = " and ".join(column.path for column in stamps)
         yield f"case when {no_day} then 'no day to count it in: {words} missing' end"
     for path in _object_paths(endpoint):
-        leaves = [_leaf(column) for column in endpoint.columns if column.path.startswith(f"{path}.")]
-        # Looks into the JSON only where the object has nothing of what it should have.
+        # What is no object reads as one whose leaves are all null. Only where the first leaf is, it is worth
+        # a look into the JSON.
+        first = next(column for column in endpoint.columns if column.path.startswith(f"{path}."))
         yield (
-            f"case when coalesce({', '.join(f'{leaf}::varchar' for leaf in leaves)}) is null then case "
+            f"case when {_leaf(first)} is null and {_leaf(Column(path))} is not null then case "
             f"when coalesce(json_type(record, '$.{path}'), 'NULL') not in ('OBJECT', 'NULL') "
             f"then '{path} is not an object' end end"
         )
 
 
 def _fault(column: Column) -> tuple[str, str] | None:
-    raw = _leaf(column)
+    """When a leaf cannot be right, given the leaf as text and the column that was cast from it; and in words."""
+    raw, cast = _leaf(column), f'"{column.name}"'
     match column.type:
         case Type.TEXT:
             return None
@@ -310,28 +316,29 @@ def _fault(column: Column) -> tuple[str, str] | None:
         case Type.RATINGS:
             assert column.between
             low, high = column.between
+            allowed = ", ".join(map(str, range(low, high + 1)))
             return (
                 f"{raw} is not null and case when json_type({raw}) <> 'ARRAY' then json_type({raw}) <> 'NULL' "
                 f"else len(list_filter(from_json({raw}, '[\"JSON\"]'), lambda x: "
                 "json_type(x) is distinct from 'OBJECT' "
                 "or coalesce(x ->> 'question', '') = '' "
                 "or not regexp_full_match(coalesce(x ->> 'seq_number', '0'), '-?[0-9]{1,9}') "
-                f"or coalesce(try_cast(x ->> 'rating' as double) not in ({', '.join(map(str, range(low, high + 1)))}), "
+                f"or coalesce(try_cast(x ->> 'rating' as double) not in ({allowed}), "
                 "(x ->> 'rating') is not null))) > 0 end",
                 f"is not a list of questions with ratings of {low} to {high}",
             )
         case Type.INSTANT:
-            return f"{raw} is not null and not coalesce(isfinite({_cast(column)}), false)", "is not a readable time"
+            return f"{raw} is not null and not coalesce(isfinite({cast}), false)", "is not a readable time"
         case Type.BOOLEAN:
-            return f"{raw} is not null and {_cast(column)} is null", "is neither true nor false"
+            return f"{raw} is not null and {cast} is null", "is neither true nor false"
         case _:
             # A cast would round 1.7 to 2.
-            is_whole = rf"regexp_full_match({raw}, '-?[0-9]{{1,18}}(\.0+)?')"
+            is_whole = f"{cast}::varchar = {raw} or regexp_full_match({raw}, '-?[0-9]{{1,18}}(\\.0+)?')"
             if column.between is None:
-                return f"{raw} is not null and not ({is_whole} and {_cast(column)} is not null)", "is not a number"
+                return f"{raw} is not null and not coalesce({is_whole}, false)", "is not a number"
             low, high = column.between
             return (
-                f"{raw} is not null and not ({is_whole} and coalesce({_cast(column)} between {low} and {high}, false))",
+                f"{raw} is not null and not coalesce({cast} between {low} and {high} and ({is_whole}), false)",
                 f"is not a whole number from {low} to {high}",
             )
 
