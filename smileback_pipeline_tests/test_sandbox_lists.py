@@ -184,12 +184,13 @@ def test_nps_responses_are_filtered_by_campaign_score_and_time() -> None:
     for n, (score, campaign) in enumerate([(0, "Q1"), (6, "Q1"), (7, "Q2"), (9, "Q2"), (10, "Q2")]):
         record = {"id": n, "score": score, "campaign_name": campaign, "created_at": f"2026-02-0{n + 1}T00:00:00.5Z"}
         world.put("nps-responses", record)
+    world.put("nps-responses", {"id": 9, "score": None, "created_at": "2026-01-01T00:00:00Z"})
     with connected(world) as (_, client):
 
         def found(**query: Any) -> list[int]:
             return [record["score"] for record in client.get("/v3/nps-responses/", params=query).json()["results"]]
 
-        assert found() == [0, 6, 7, 9, 10]
+        assert found() == [None, 0, 6, 7, 9, 10]
         assert found(score_gt=6) == [7, 9, 10]
         assert found(score_lt=7) == [0, 6]
         assert found(score_exact=9) == [9]
@@ -394,3 +395,15 @@ def test_it_serves_in_the_foreground_until_interrupted() -> None:
         assert it.wait(timeout=30) == 0
         assert it.stdout.read() == "bye\n"
         assert it.stderr.read() == ""
+
+
+def test_time_that_runs_faster_has_a_month_to_run_through() -> None:
+    class Left(Exception):  # noqa: N818 - no error
+        pass
+
+    def leave(sandbox: Sandbox) -> None:
+        assert timedelta(days=29) < datetime.now(UTC) - sandbox.world.now < timedelta(days=31)
+        raise Left
+
+    with pytest.raises(Left):
+        serve("127.0.0.1:0", speed=1440, on_start=leave)

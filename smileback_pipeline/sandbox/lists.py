@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -39,28 +40,20 @@ def page(world: World, endpoint: str, query: QueryParams, url: str, options: Lis
     """The body of the answer; `url` is the endpoint's absolute one, without a query. Raises FilterError."""
     with world.lock:
         rows = _select(world, endpoint, query, options)
-        limit = _whole(query.get("limit"), minimum=1)
-        limit = DEFAULT_LIMIT if limit is None else limit
-        limit = min(limit, options.max_limit)
+        count = len(rows)
+        limit = min(_whole(query.get("limit"), minimum=1) or DEFAULT_LIMIT, options.max_limit)
         offset = _whole(query.get("offset"), minimum=0) or 0
         results = b",".join([row.body for row in rows[offset : offset + limit]])
 
-    def link(to: int | None) -> bytes:
-        fields = {name: value for name, value in query.items() if name not in ("limit", "offset")} | {
-            "limit": str(limit)
-        }
-        if to is not None:
-            fields["offset"] = str(to)
+    def link(to: int) -> bytes:
+        fields = dict(query) | {"limit": str(limit), "offset": str(to)}
+        if to <= 0:
+            del fields["offset"]
         return orjson.dumps(f"{url}?{urlencode(sorted(fields.items()))}")
 
-    next_url = link(offset + limit) if offset + limit < len(rows) else b"null"
-    previous_url = b"null" if offset <= 0 else link(offset - limit if offset > limit else None)
-    return b'{"count":%d,"next":%b,"previous":%b,"results":[%b]}' % (
-        len(rows),
-        next_url,
-        previous_url,
-        results,
-    )
+    next_url = link(offset + limit) if offset + limit < count else b"null"
+    previous_url = link(offset - limit) if offset > 0 else b"null"
+    return b'{"count":%d,"next":%b,"previous":%b,"results":[%b]}' % (count, next_url, previous_url, results)
 
 
 def _select(world: World, endpoint: str, query: QueryParams, options: ListOptions) -> Sequence[Row]:
@@ -128,10 +121,15 @@ def _nps(rows: Sequence[Row], query: QueryParams) -> Sequence[Row]:
             bound = float(value)
         except ValueError:
             raise FilterError(name, "Enter a number.") from None
-        tests.append(lambda record, holds=holds, bound=bound: holds(record["score"], bound))  # type: ignore[misc]
+        tests.append(partial(_has_score, holds, bound))
     if not tests:
         return rows
     return [row for row in rows if all(test(orjson.loads(row.body)) for test in tests)]
+
+
+def _has_score(holds: Callable[[float, float], bool], bound: float, record: dict[str, Any]) -> bool:
+    score = record.get("score")
+    return isinstance(score, int | float) and holds(score, bound)
 
 
 def _whole(value: str | None, *, minimum: int) -> int | None:

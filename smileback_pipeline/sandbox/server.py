@@ -127,7 +127,7 @@ class Sandbox:
             "SMILEBACK_USERNAME": self.username,
             "SMILEBACK_PASSWORD": self.password,
             "SMILEBACK_REDIRECT_URI": self.account.redirect_uris[0],
-            "SMILEBACK_REQUESTS_PER_MINUTE": str(self.requests_per_minute or 1_000_000),
+            "SMILEBACK_REQUESTS_PER_MINUTE": str(self.requests_per_minute or 0),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -236,13 +236,17 @@ def serve(
 ) -> None:
     """Serve in the foreground until interrupted. `on_start` is called when connections are accepted.
 
+    Unless a world is given, it is as old as the wall clock, or a month younger if time is to run faster.
+
     Raises ValueError for an address that is not on loopback, OSError for a port that is taken.
     """
     host, _, port = host_port.rpartition(":")
     host = host.strip("[]")
     if not (port.isdecimal() and _is_loopback(host)):
         raise ValueError(f"{host_port!r} is not a loopback address with a port, such as 127.0.0.1:8750")
-    sandbox = Sandbox(world or World(), speed=speed, **options)
+    if world is None:
+        world = World(now=datetime.now(UTC) - timedelta(days=30 if speed > 1 else 0))
+    sandbox = Sandbox(world, speed=speed, **options)
     with _bound(sandbox, host, int(port)) as listener:
         on_start(sandbox)
         with suppress(KeyboardInterrupt):

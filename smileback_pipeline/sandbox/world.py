@@ -159,7 +159,7 @@ class World:
         """
         with self.lock:
             key = _key_of(endpoint, record)
-            if key is None:
+            if type(key) not in (int, str):
                 key = f"without id {next(self._number)}"
             filed = microseconds(filed_at or _own_stamp(endpoint, record) or self.now)
             self.tables[endpoint].put([_row(endpoint, key, record, filed)])
@@ -207,7 +207,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
 
 
-def _key_of(endpoint: str, record: dict[str, Any]) -> Key | None:
+def _key_of(endpoint: str, record: dict[str, Any]) -> Any:
     record = record.get("response") or {} if endpoint == "prj-responses" else record
     return record.get("id")
 
