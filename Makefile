@@ -1,6 +1,7 @@
 # `make` alone lists what there is.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test dev lint bench docs lock audit clean
@@ -13,8 +14,11 @@ install: .venv/installed  ## everything into .venv
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) "$$(grep -oE '^uv==[^ ]+' requirements.lock)"
+	@# uv takes seconds where pip takes a minute; pip is for machines that only pip is configured for.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock || \
+		$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 run: install  ## sync your account, or the built-in sandbox without credentials, and print the scores
@@ -38,7 +42,7 @@ docs: install  ## the dbt documentation of every table and column, on http://127
 	cd dbt_project && ../$(BIN)/dbt docs generate && ../$(BIN)/dbt docs serve --host 127.0.0.1
 
 lock: install  ## resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras \
 		--no-emit-index-url --no-emit-find-links --extra sandbox --extra dev -o requirements.lock pyproject.toml
 
 audit: install  ## known vulnerabilities in the locked dependencies
