@@ -8,8 +8,9 @@ with listed as (
 ),
 
 in_reviews as (
-    select distinct unnest({{ distinct_names('agents') }}) as agent
-    from {{ ref('stg_smileback__reviews') }}
+    select distinct agent
+    from (select unnest(agents) as agent from {{ ref('stg_smileback__reviews') }}) as named
+    where {{ is_visible('agent') }}
 )
 
 select
