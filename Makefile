@@ -16,7 +16,7 @@ install: .venv/installed  ## everything into .venv
 	$(PYTHON) -m venv .venv
 	$(PIP) "$$(grep -oE '^uv==[^ ]+' requirements.lock)"
 	@# uv takes seconds where pip takes a minute; pip is for machines that only pip is configured for.
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock || \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock || \
 		$(PIP) --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
