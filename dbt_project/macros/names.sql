@@ -11,9 +11,9 @@
 {%- endmacro %}
 
 
-{# The names on a list, each once. Spelling is left alone: `AK` and `ak` stay two. #}
+{# The names on a list, each once and in order. Spelling is left alone: `AK` and `ak` stay two. #}
 {% macro distinct_names(names) -%}
-    list_distinct(list_filter({{ names }}, lambda name: {{ is_visible('name') }}))
+    list_sort(list_distinct(list_filter({{ names }}, lambda name: {{ is_visible('name') }})))
 {%- endmacro %}
 
 

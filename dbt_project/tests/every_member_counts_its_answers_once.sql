@@ -52,14 +52,15 @@ ratings as (
 
 built as (
     select
-        dimension,
-        member_id,
-        count_reviews,
-        count_rated,
-        coalesce(count_ratings, 0) as count_ratings,
-        coalesce(balance, 0) as balance
+        coalesce(responses.dimension, ratings.dimension) as dimension,
+        coalesce(responses.member_id, ratings.member_id) as member_id,
+        coalesce(responses.count_reviews, 0) as count_reviews,
+        coalesce(responses.count_rated, 0) as count_rated,
+        coalesce(ratings.count_ratings, 0) as count_ratings,
+        coalesce(ratings.balance, 0) as balance
     from responses
-    full join ratings using (dimension, member_id)
+    full join ratings
+        on responses.dimension = ratings.dimension and responses.member_id = ratings.member_id
 )
 
 (

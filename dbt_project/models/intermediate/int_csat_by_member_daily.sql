@@ -1,5 +1,5 @@
--- The few ratings of pending days are sieved out once for all dimensions; a whole history is rather read again by
--- each of them than held in memory.
+-- The few ratings of pending days are sieved out once for all dimensions; years of history are rather read
+-- again by each of them than held in memory.
 with ratings as {{ 'materialized' if is_incremental() else 'not materialized' }} (
     select
         rated_at,

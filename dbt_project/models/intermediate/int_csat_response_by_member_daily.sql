@@ -1,5 +1,5 @@
--- The few reviews of pending days are sieved out once for all dimensions; a whole history is rather read again by
--- each of them than held in memory.
+-- The few reviews of pending days are sieved out once for all dimensions; years of history are rather read
+-- again by each of them than held in memory.
 with reviews as {{ 'materialized' if is_incremental() else 'not materialized' }} (
     select
         response_at,

@@ -6,18 +6,18 @@ ratings as (
     select
         * exclude (ratings),
         unnest(ratings) as answer,
-        unnest(range(1, len(ratings) + 1)) as position
+        unnest(range(1, len(ratings) + 1)) as place
     from responses
 )
 
 select
-    response_id || '/' || position as rating_id,
+    response_id || '/' || place as rating_id,
     response_id,
     {{ reporting_day('responded_at') }} as response_day,
     survey_name,
     answer.question as category,
-    answer.rating as rating,
-    answer.seq_number as seq_number,
+    answer.rating,
+    answer.seq_number,
     company_name,
     project_name,
     project_phase,
