@@ -86,7 +86,7 @@ def sandbox(port: int, requests_per_minute: int, speed: float) -> None:
 
 
 def _has_account(settings: Settings) -> bool:
-    return settings.token_path.exists() or any(getattr(settings, name) for name in _CREDENTIALS)
+    return settings.may_have_token or any(getattr(settings, name) for name in _CREDENTIALS)
 
 
 @contextlib.contextmanager

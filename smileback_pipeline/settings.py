@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 RESERVED_FILE_STEMS = ("replica", "staging", "marts", "main", "temp", "system", "information_schema")
 
 
@@ -49,7 +50,9 @@ class Settings(BaseSettings):
     password: SecretStr | None = None
     redirect_uri: str | None = None
     scope: str = "read"
+    token_store: Literal["file", "keyring"] = "file"
     token_path: ProjectPath = Path("data/tokens.json")
+    """The file; in the keyring, the name of the entry."""
     requests_per_minute: int = Field(30, ge=0)
     """0 means that the server has no limit."""
     duckdb_path: ProjectPath = Path("data/warehouse.duckdb")
@@ -58,12 +61,15 @@ class Settings(BaseSettings):
     timezone: str = "UTC"
     lookback_seconds: int = Field(300, ge=0)
 
-    @field_validator("base_url", "authorize_url")
+    @field_validator("base_url", "authorize_url", "redirect_uri")
     @classmethod
-    def _is_safe_url(cls, url: str) -> str:
+    def _is_safe_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
         parts = urlsplit(url)
-        is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback)):
+        if not parts.hostname or not (
+            parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
+        ):
             raise ValueError("must be an https:// URL (http:// is accepted for loopback only)")
         if parts.username or parts.password:
             raise ValueError("must not carry a user name or password")
@@ -105,19 +111,17 @@ class Settings(BaseSettings):
         """How access is obtained: with a user's password, or with the tokens that `connect` stored."""
         return "password" if self.username and self.password else "stored"
 
+    @property
+    def may_have_token(self) -> bool:
+        """Whether it is worth asking the token store; a keyring is only opened when a token is needed."""
+        return self.token_store == "keyring" or self.token_path.exists()
+
     def require_credentials(self) -> None:
         """Raise ConfigurationError unless the API can be asked at all."""
-        missing = [
-            f"SMILEBACK_{name}"
-            for name, value in (("CLIENT_ID", self.client_id), ("CLIENT_SECRET", self.client_secret))
-            if not value
-        ]
-        if self.grant == "stored" and not self.token_path.exists():
-            missing += [
-                f"SMILEBACK_{name}"
-                for name, value in (("USERNAME", self.username), ("PASSWORD", self.password))
-                if not value
-            ]
+        needed = ["client_id", "client_secret"]
+        if self.grant == "stored" and not self.may_have_token:
+            needed += ["username", "password"]
+        missing = [f"SMILEBACK_{name.upper()}" for name in needed if not getattr(self, name)]
         if missing:
             raise ConfigurationError(
                 f"No access to SmileBack is configured: set {', '.join(missing)} in the environment or in .env "

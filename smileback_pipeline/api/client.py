@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -12,17 +12,17 @@ from typing import Self
 import httpx
 import stamina
 
-from smileback_pipeline import __version__
-from smileback_pipeline.api.auth import BearerAuth, TokenEndpoint
+from smileback_pipeline.api.auth import Access, TokenEndpoint
 from smileback_pipeline.api.errors import (
     ApiError,
-    RefusedError,
     ThrottledError,
     TransientError,
     raise_for_status,
 )
 from smileback_pipeline.api.pages import Page, parse_page
 from smileback_pipeline.api.quota import Quota, SharedQuota, Unlimited
+from smileback_pipeline.api.tokens import Token
+from smileback_pipeline.api.transport import Bounds, Transport
 from smileback_pipeline.endpoints import Endpoint
 from smileback_pipeline.settings import Settings
 
@@ -39,9 +39,7 @@ class Patience:
     longest_wait_seconds: float = 30
     longest_retry_after_seconds: float = 600
     """A server that asks for more than this ends the run; what was read until then is kept."""
-    read_timeout_seconds: float = 60
-    # A page of 1,000 records is below 1 MB; this bounds what a broken or hostile answer can cost us.
-    longest_body_bytes: int = 64 * 1024 * 1024
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 class SmileBackClient:
@@ -66,19 +64,11 @@ class SmileBackClient:
             if settings.requests_per_minute
             else Unlimited()
         )
-        timeout = httpx.Timeout(10, read=patience.read_timeout_seconds)
-        headers = {"User-Agent": f"smileback-pipeline/{__version__}", "Accept": "application/json"}
-        self._token_http = httpx.Client(timeout=timeout, headers=headers)
-        self._http = httpx.Client(
-            timeout=timeout,
-            headers=headers,
-            auth=BearerAuth(
-                settings,
-                TokenEndpoint(settings, self._token_http),
-                stamina.RetryingCaller(attempts=3, timeout=None, wait_initial=patience.first_wait_seconds),
-            ),
-            # Every request that leaves counts, also one that is repeated with a new token.
-            event_hooks={"request": [self._before_request]},
+        self._transport = Transport(patience.bounds)
+        self._access = Access(
+            settings,
+            TokenEndpoint(settings, self._transport),
+            stamina.RetryingCaller(attempts=3, timeout=None, wait_initial=patience.first_wait_seconds),
         )
 
     def __enter__(self) -> Self:
@@ -92,8 +82,7 @@ class SmileBackClient:
     def close(self) -> None:
         """End waits and close connections."""
         self._stopping.set()
-        self._http.close()
-        self._token_http.close()
+        self._transport.close()
         self._quota.close()
 
     def fetch_page(self, endpoint: Endpoint, *, since: datetime | None, offset: int, limit: int = PAGE_SIZE) -> Page:
@@ -120,21 +109,17 @@ class SmileBackClient:
         raise AssertionError("retry_context ends by returning or raising")
 
     def _get(self, url: str, parameters: dict[str, str], doing: str) -> httpx.Response:
-        try:
-            with self._http.stream("GET", url, params=parameters) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > self._patience.longest_body_bytes:
-                        raise RefusedError(f"{doing}: the answer is longer than {len(body):,} bytes; not read on.")
-                headers = [(k, v) for k, v in response.headers.multi_items() if k not in _ENCODING_HEADERS]
-                return httpx.Response(response.status_code, headers=headers, content=bytes(body))
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            raise TransientError(f"{doing}: no whole answer from SmileBack ({error or type(error).__name__}).") from None
+        token = self._access.token()
+        response = self._get_with(token, url, parameters, doing)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            response = self._get_with(self._access.renewed(token), url, parameters, doing)
+        return response
 
-    def _before_request(self, request: httpx.Request) -> None:
+    def _get_with(self, token: Token, url: str, parameters: dict[str, str], doing: str) -> httpx.Response:
+        # Every request that leaves counts, also one that is repeated with a new token.
         self._quota.acquire(self._wait_begins)
         self.requests += 1
+        return self._transport.get(url, doing, parameters=parameters, access_token=token.access_token)
 
     def _wait_begins(self, seconds: float) -> None:
         self.waited_seconds += seconds
@@ -150,9 +135,6 @@ class SmileBackClient:
             self._wait_begins(seconds)
             return float(seconds)
         return isinstance(error, TransientError)
-
-
-_ENCODING_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 
 
 def format_stamp(stamp: datetime) -> str:

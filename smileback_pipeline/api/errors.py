@@ -47,11 +47,15 @@ class UnsettledError(ApiError):
     """A list that never came out complete."""
 
 
+def printable(text: str) -> str:
+    """Words from outside as one bounded line without what a terminal or a log could take for a command."""
+    words = "".join(character if character.isprintable() else " " for character in text[:20_000])
+    return " ".join(words.split())[:_LONGEST_QUOTE]
+
+
 def quoted(response: httpx.Response) -> str:
-    """The server's words, fit for a log line: no markup, no control characters, bounded."""
-    words = re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", response.text[:20_000])
-    words = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", words).strip()
-    return words[:_LONGEST_QUOTE] or "(no text)"
+    """The server's words, fit for a log line: without markup, and printable."""
+    return printable(re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", response.text[:20_000])) or "(no text)"
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:

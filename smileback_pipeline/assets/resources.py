@@ -26,6 +26,7 @@ class SmileBackResource(dg.ConfigurableResource):
     username: str | None = None
     password: str | None = None
     scope: str
+    token_store: str
     token_path: str
     requests_per_minute: int
 
@@ -38,6 +39,7 @@ class SmileBackResource(dg.ConfigurableResource):
             client_id=settings.client_id,
             username=settings.username,
             scope=settings.scope,
+            token_store=settings.token_store,
             token_path=str(settings.token_path),
             requests_per_minute=settings.requests_per_minute,
             **secrets,
