@@ -1,4 +1,4 @@
--- Beside every score stand the counts that it is made of: they are parts of one whole.
+-- Beside every score stand the counts that it is made of, parts of one whole: that keeps it in its range.
 select
     'csat_daily' as mart,
     date_day

@@ -65,12 +65,12 @@ built as (
 
 (
     select * from recomputed
-    except
+    except all
     select * from built
 )
 union all
 (
     select * from built
-    except
+    except all
     select * from recomputed
 )
