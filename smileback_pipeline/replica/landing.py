@@ -16,9 +16,10 @@ import duckdb
 
 from smileback_pipeline.endpoints import Column, Endpoint, Type
 
+# Planning the statement costs as much as two pages, and each page of one takes 20 MB while it is parsed.
+_PAGES_A_STATEMENT = 5
 _LISTS = (Type.TEXTS, Type.RATINGS)
 _RATING_FIELDS = ("question", "rating", "seq_number")
-_STAYS = "change in ('new', 'changed')"
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,17 @@ def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequ
     """
     sql = _statements(endpoint)
     connection.execute(sql.create_staged)
-    for page in pages:
+    for first in range(0, len(pages), _PAGES_A_STATEMENT):
+        some = pages[first : first + _PAGES_A_STATEMENT]
         try:
-            connection.execute(sql.stage, [page])
+            connection.execute(sql.stage, [some])
         except duckdb.InvalidInputException:
-            connection.execute(sql.stage, [_repaired(page)])
-    connection.execute(sql.create_incoming)
-    connection.execute("drop table staged")
+            connection.execute(sql.stage, [[_repaired(page) for page in some]])
+    # The last arrival of a record is its newest version.
+    connection.execute("delete from staged where rowid not in (select max(rowid) from staged group by key)")
 
 
-def upsert(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str, keeps_track: bool
-) -> Changes:
+def upsert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str, keeps_track: bool) -> Changes:
     """Bring what was staged into the replica, within the caller's transaction; rows that say the same stay.
 
     The days that the rows leave and enter are added to `replica.pending_days`, cut in `timezone`. With
@@ -65,11 +65,11 @@ def upsert(
     connection.execute(sql.create_changes)
     if keeps_track:
         connection.execute(sql.track)
-    changes = _apply(connection, endpoint, timezone)
+    changes = _remove_old_versions(connection, endpoint, timezone)
+    _insert_new_versions(connection, endpoint, timezone)
     connection.execute(sql.settle)
     set_aside = connection.execute(sql.set_aside).fetchone()
     assert set_aside is not None
-    connection.execute("drop table incoming")
     return changes + Changes(set_aside=set_aside[0])
 
 
@@ -78,7 +78,7 @@ def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, 
     connection.execute(
         f"""
         create or replace temp table changes as
-        select {_names(endpoint)}, 'deleted' as change
+        select id, 'deleted' as change
         from replica.{endpoint.name} as present
         where not exists (
             select 1 from replica.walk_seen as seen
@@ -86,7 +86,7 @@ def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, 
         )
         """
     )
-    changes = _apply(connection, endpoint, timezone)
+    changes = _remove_old_versions(connection, endpoint, timezone)
     connection.execute(
         f"""
         delete from replica.rejected_records as rejected
@@ -99,32 +99,39 @@ def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, 
     return changes
 
 
-def _apply(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> Changes:
-    """Bring temp table `changes` into the replica: delete, insert, and note the days."""
-    table = f"replica.{endpoint.name}"
+def _remove_old_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> Changes:
+    """Delete what temp table `changes` replaces or ends, and note the days that it leaves."""
     counts = dict(connection.execute("select change, count(*) from changes group by all").fetchall())
-    if not counts:
-        return Changes()
-    for versions in (f"{table} semi join changes using (id)", f"changes where {_STAYS}"):
-        for stamp in endpoint.day_stamps:
-            connection.execute(
-                f"""
-                insert into replica.pending_days
-                select distinct ("{stamp}" at time zone '{timezone}')::date as date_day
-                from {versions} {"and" if "where" in versions else "where"} "{stamp}" is not null
-                """
-            )
-    if set(counts) != {"new"}:
+    if set(counts) - {"new"}:
+        table = f"replica.{endpoint.name}"
+        _note_days(connection, endpoint, timezone, f"{table} semi join changes using (id)")
         connection.execute(f"delete from {table} using changes where {table}.id = changes.id")
-    connection.execute(
-        f"""
-        insert into {table} ({_names(endpoint)}, synced_at)
-        select {_names(endpoint)}, current_timestamp from changes where {_STAYS}
-        """
-    )
-    connection.execute("drop table changes")
     counts.pop("withdrawn", None)
     return Changes(**counts)
+
+
+def _insert_new_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> None:
+    """Insert what temp table `changes` brings from `staged`, and note the days that it enters."""
+    arrived = (
+        "staged semi join (from changes where change in ('new', 'changed')) as arrived on staged.rowid = staged_row"
+    )
+    _note_days(connection, endpoint, timezone, arrived)
+    names = ", ".join(f'"{name}"' for name in _content(endpoint))
+    connection.execute(
+        f"insert into replica.{endpoint.name} ({names}, synced_at) select {names}, current_timestamp from {arrived}"
+    )
+
+
+def _note_days(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str, rows: str) -> None:
+    if endpoint.day_stamps:
+        connection.execute(
+            f"""
+            insert into replica.pending_days
+            select distinct (stamp at time zone '{timezone}')::date as date_day
+            from (select unnest([{", ".join(endpoint.day_stamps)}]) as stamp from {rows})
+            where stamp is not null
+            """
+        )
 
 
 def _repaired(page: str) -> str:
@@ -137,7 +144,6 @@ def _repaired(page: str) -> str:
 class _Statements:
     create_staged: str
     stage: str
-    create_incoming: str
     create_changes: str
     track: str
     settle: str
@@ -158,11 +164,11 @@ def _statements(endpoint: Endpoint) -> _Statements:
         """,
         stage=f"""
             insert into staged
-            with pages as (select json_extract(?::varchar, '$.results') as results),
+            with pages as (select unnest(?::varchar[]) as page),
             records as (
                 select
-                    unnest(from_json(results, '{_json_schema(endpoint)}')) as r,
-                    unnest(from_json(results, '["JSON"]')) as record
+                    unnest(from_json(page, '{_page_schema(endpoint)}').results) as r,
+                    unnest(from_json(page, '{{"results": ["JSON"]}}').results) as record
                 from pages
             ),
             typed as (
@@ -186,68 +192,59 @@ def _statements(endpoint: Endpoint) -> _Statements:
             )
             from checked
         """,
-        # The last arrival of a record is its newest version.
-        create_incoming="""
-            create or replace temp table incoming as
-            select * from staged qualify row_number() over (partition by key order by rowid desc) = 1
-        """,
         create_changes=f"""
             create or replace temp table changes as
             with present as (
                 select present.* from {table} as present
-                where present.id in (select id from incoming where id is not null)
+                where present.id in (select id from staged where id is not null)
             )
             select
-                {", ".join(f'incoming."{c.name}"' for c in endpoint.columns)}, incoming.extra,
+                staged.rowid as staged_row, staged.id,
                 case
-                    when incoming.is_deleted then 'deleted'
-                    when incoming.reason is not null then 'withdrawn'
+                    when staged.is_deleted then 'deleted'
+                    when staged.reason is not null then 'withdrawn'
                     when present.id is null then 'new'
                     else 'changed'
                 end as change
-            from incoming left join present on incoming.id = present.id
+            from staged left join present on staged.id = present.id
             where case
-                when incoming.is_deleted or incoming.reason is not null then present.id is not null
+                when staged.is_deleted or staged.reason is not null then present.id is not null
                 else
                     present.id is null
-                    or ({", ".join(f'incoming."{name}"' for name in _content(endpoint))})
+                    or ({", ".join(f'staged."{name}"' for name in _content(endpoint))})
                     is distinct from ({", ".join(f'present."{name}"' for name in _content(endpoint))})
             end
         """,
         track=f"""
-            insert into replica.walk_seen select '{endpoint.name}', key from incoming where not is_deleted
+            insert into replica.walk_seen select '{endpoint.name}', key from staged where not is_deleted
         """,
         settle=f"""
-            delete from replica.rejected_records as rejected using incoming
+            delete from replica.rejected_records as rejected using staged
             where
-                rejected.endpoint = '{endpoint.name}' and rejected.key = incoming.key
-                and (incoming.is_deleted or (incoming.reason, incoming.record::varchar)
+                rejected.endpoint = '{endpoint.name}' and rejected.key = staged.key
+                and (staged.is_deleted or (staged.reason, staged.record::varchar)
                 is distinct from (rejected.reason, rejected.record::varchar))
         """,
         set_aside=f"""
             insert into replica.rejected_records
             select '{endpoint.name}', key, record, reason, current_timestamp
-            from incoming
+            from staged
             where reason is not null and not is_deleted and not exists (
                 select 1 from replica.rejected_records as rejected
-                where rejected.endpoint = '{endpoint.name}' and rejected.key = incoming.key
+                where rejected.endpoint = '{endpoint.name}' and rejected.key = staged.key
             )
         """,
     )
-
-
-def _names(endpoint: Endpoint) -> str:
-    return ", ".join(f'"{name}"' for name in _content(endpoint))
 
 
 def _content(endpoint: Endpoint) -> list[str]:
     return [*(column.name for column in endpoint.columns), "extra"]
 
 
-def _json_schema(endpoint: Endpoint) -> str:
-    """The shape of a record for `from_json`, with text leaves; lists stay JSON, to be told from other things."""
-    leaves = _tree(endpoint, lambda column: "JSON" if column.type in _LISTS else "VARCHAR")
-    return json.dumps([leaves])
+def _page_schema(endpoint: Endpoint) -> str:
+    """The shape of a page for `from_json`, with text leaves; lists stay JSON, to be told from other things."""
+    record = _tree(endpoint, lambda column: "JSON" if column.type in _LISTS else "VARCHAR")
+    return json.dumps({"results": [record]})
 
 
 def _tree(endpoint: Endpoint, leaf: Callable[[Column], Any]) -> dict[str, Any]:
@@ -351,10 +348,18 @@ def _object_paths(endpoint: Endpoint) -> list[str]:
 
 def _extra(endpoint: Endpoint) -> str:
     """What of the record has no column, as JSON in the shape it came; null if nothing."""
-    patch = json.dumps(_tree(endpoint, lambda column: None))
-    rest = f"json_merge_patch(record, '{patch}')::varchar"
+    known = _tree(endpoint, lambda column: None)
+    objects = {"$": list(known)} | {f"$.{path}": list(_at(known, path)) for path in _object_paths(endpoint)}
+    rest = f"json_merge_patch(record, '{json.dumps(known)}')::varchar"
     for path in reversed(_object_paths(endpoint)):
         # Merging leaves an empty object where one was known; inner ones go first.
         empty = f'"{path.rsplit(".", maxsplit=1)[-1]}":\\{{\\}}'
         rest = f"regexp_replace({rest}, ',{empty}|{empty},?', '', 'g')"
-    return f"nullif({rest}, '{{}}')::json"
+    # Comparing keys is cheap, and all there is to do for a record as the documentation has it.
+    return f"case when json_keys(record, {list(objects)}) <> {list(objects.values())} then nullif({rest}, '{{}}') end"
+
+
+def _at(tree: dict[str, Any], path: str) -> dict[str, Any]:
+    for part in path.split("."):
+        tree = tree[part]
+    return tree
