@@ -15,6 +15,7 @@ import pytest
 
 from smileback_pipeline.sandbox import ENDPOINTS, Sandbox, World, running_sandbox
 from smileback_pipeline_tests import oracle
+from smileback_pipeline_tests.dagster_home import create_dagster_home
 
 TIMEZONE = "America/New_York"
 NOW = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -93,8 +94,7 @@ class Account:
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     directory = tmp_path_factory.mktemp("msp")
-    (directory / "dagster").mkdir()
-    (directory / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    create_dagster_home(directory)
     world = World(now=NOW, scale=0.1)
     with running_sandbox(world) as sandbox:
         yield Account(sandbox, directory)

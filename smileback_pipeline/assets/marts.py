@@ -11,6 +11,7 @@ from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 from smileback_pipeline.assets.dbt import MartsTranslator, fingerprint
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import WarehouseResource
+from smileback_pipeline.automation.event_log import log_materializations
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.automation.partitions import build_daily_partitions
 from smileback_pipeline.replica.state import (
@@ -80,6 +81,11 @@ def _log_days(
     own = set(context.partition_keys) if context.has_partition_key_range else set()
     others = {day.isoformat() for day in rebuilt} & set(days.get_partition_keys()) - own
     daily = {spec.key for spec in context.assets_def.specs if spec.partitions_def == days}
-    for key in sorted(daily & context.selected_asset_keys):
-        for partition in sorted(others):
-            context.log_event(dg.AssetMaterialization(key, partition=partition))
+    log_materializations(
+        context,
+        [
+            dg.AssetMaterialization(key, partition=partition)
+            for key in sorted(daily & context.selected_asset_keys)
+            for partition in sorted(others)
+        ],
+    )
