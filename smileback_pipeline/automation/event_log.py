@@ -23,6 +23,7 @@ from dagster._serdes import ConfigurableClassData
 os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 _BATCHED = {DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_MATERIALIZATION_PLANNED}
+_NEWEST = sqlalchemy.select(sqlalchemy.func.max(SqlEventLogStorageTable.c.id))
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -47,7 +48,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         with self.index_transaction() as connection:
             connection.execute(SqlEventLogStorageTable.insert(), rows)
             # SQLite has a single writer, so the ids of a transaction follow one another.
-            newest = connection.execute(sqlalchemy.select(sqlalchemy.func.max(SqlEventLogStorageTable.c.id))).scalar_one()
+            newest: int = connection.execute(_NEWEST).scalar_one()
             ids = range(newest - len(events) + 1, newest + 1)
             self._store_asset_event_tags(connection, events, ids)
             # The table of assets keeps the newest event of each asset and type.
