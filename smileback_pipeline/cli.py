@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,6 +51,60 @@ def run() -> None:
     )
     with _sandbox_account():
         _sync(load_settings())
+
+
+@cli.command()
+@click.option("--timeout", default=600, show_default=True, metavar="SECONDS", help="How long to wait for the browser.")
+@click.option("--no-browser", is_flag=True, help="Only print the address to open.")
+def connect(timeout: int, no_browser: bool) -> None:
+    """Log in to SmileBack once, in the browser, and keep the tokens."""
+    from smileback_pipeline import connection
+
+    settings = load_settings()
+    with _api_errors_as_sentences():
+        connection.connect(settings, click.echo, timeout_seconds=timeout, opens_browser=not no_browser)
+
+
+@cli.command()
+@click.option("--purge", is_flag=True, help="Remove the replicated data as well, after a question.")
+@click.option("--yes", is_flag=True, help="Answer that question.")
+def disconnect(purge: bool, yes: bool) -> None:
+    """Revoke the stored tokens and forget them; the replicated data stays."""
+    from smileback_pipeline import connection
+
+    settings = load_settings()
+    files = connection.local_files(settings)
+    if purge and files and not yes:
+        listed = "\n".join(f"  {path}" for path in files)
+        click.confirm(f"This removes the replicated data:\n{listed}\nGo on?", abort=True)
+    with _api_errors_as_sentences():
+        try:
+            connection.disconnect(settings, click.echo)
+        finally:
+            if purge:
+                connection.purge(settings, click.echo)
+            elif files:
+                click.echo(f"The replicated data stays in {' and '.join(map(str, files))}; --purge removes it.")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--check", is_flag=True, help="Ask SmileBack whether the access works; exit status 1 if not.")
+def status(as_json: bool, check: bool) -> None:
+    """Show what is connected and replicated, how fresh it is, and what is pending."""
+    from smileback_pipeline import status as reading
+
+    settings = load_settings()
+    found = reading.read_status(settings)
+    if check:
+        found = reading.checked(found, settings)
+    if as_json:
+        click.echo(reading.as_json(found))
+    else:
+        for line in reading.lines(found, datetime.now(UTC)):
+            click.echo(line)
+    if check and not found.connection.is_answered:
+        sys.exit(1)
 
 
 @cli.command()
@@ -121,6 +175,16 @@ def _sync(settings: Settings, *, since: datetime | None = None, full: bool = Fal
 def _enter_project() -> None:
     """Dagster finds its instance and its code by the working directory."""
     os.chdir(PROJECT_ROOT)
+
+
+@contextlib.contextmanager
+def _api_errors_as_sentences() -> Iterator[None]:
+    from smileback_pipeline.api.errors import ApiError
+
+    try:
+        yield
+    except ApiError as error:
+        _fail(str(error))
 
 
 def _fail(message: str) -> NoReturn:

@@ -103,9 +103,7 @@ class TokenEndpoint:
             form = urlencode(fields | ({"client_secret": self._client_secret} if self._client_secret else {}))
             self._asked(f"{self._base_url}/revoke/", form, "Revoking the access to SmileBack", "")
 
-    def _grant(
-        self, form: str, grant: Literal["password", "authorization_code"], doing: str, advice: str
-    ) -> Token:
+    def _grant(self, form: str, grant: Literal["password", "authorization_code"], doing: str, advice: str) -> Token:
         response = self._asked(f"{self._base_url}/token/", form, doing, advice)
         try:
             granted = msgspec.json.decode(response.content, type=_Granted, strict=False)

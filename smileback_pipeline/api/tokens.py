@@ -51,11 +51,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         A token must not outlive a change of user: it would fetch one customer's data into another's file. Only
         where no password is configured, the user's name says nothing, and any login of `connect` is meant.
         """
-        if (self.server, self.client_id) != (settings.base_url, settings.client_id):
-            return False
-        return self.username == settings.username or (
-            self.grant == "authorization_code" and settings.grant == "stored"
+        return self.is_of_client(settings) and (
+            self.username == settings.username or (self.grant == "authorization_code" and settings.grant == "stored")
         )
+
+    def is_of_client(self, settings: Settings) -> bool:
+        """Whether the configured client can renew and revoke it."""
+        return (self.server, self.client_id) == (settings.base_url, settings.client_id)
 
 
 class TokenStore:
@@ -73,14 +75,18 @@ class TokenStore:
 
     def load(self) -> Token | None:
         """Return the stored token if it serves the configured account."""
+        token = self.load_any()
+        return token if token and token.serves(self._settings) else None
+
+    def load_any(self) -> Token | None:
+        """Return the stored token, of whatever account it is."""
         with self._told("read"):
             content = self._place.read()
         try:
-            token = msgspec.json.decode(content, type=Token) if content else None
-        except msgspec.DecodeError:
+            return msgspec.json.decode(content, type=Token) if content else None
+        except (msgspec.DecodeError, UnicodeDecodeError):
             # Whatever stands there is no token; a new one will take its place.
             return None
-        return token if token and token.serves(self._settings) else None
 
     def save(self, token: Token) -> None:
         """Write durably: a rotated refresh token that is lost locks the pipeline out."""
