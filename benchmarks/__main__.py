@@ -1,0 +1,181 @@
+"""Measures the initial sync, an increment and a quiet run, and writes the tables of docs/performance.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import httpx
+
+from benchmarks.contenders import DLT, FLOOR, LOAD, ROOT, SINGER, WHOLE, Contender
+
+TABLES = ROOT / "docs" / "performance-tables.md"
+_SAMPLE_EVERY_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of a command: seconds of wall clock, and the peak memory of all its processes together."""
+
+    seconds: float
+    peak_mb: float
+
+
+@click.command(help=__doc__)
+@click.option("--reviews", "sizes", multiple=True, type=int, default=(10_000, 100_000), show_default=True)
+@click.option("--runs", default=3, show_default=True, help="Of each; medians are reported.")
+@click.option("--peers/--no-peers", default=True, help="Measure dlt and the Singer SDK as well.")
+def main(sizes: tuple[int, ...], runs: int, peers: bool) -> None:
+    contenders = [FLOOR, LOAD, WHOLE, *([DLT, SINGER] if peers else [])]
+    for contender in contenders:
+        contender.install()
+    lines = [f"Measured on {os.cpu_count()} cores, Python {platform.python_version()}; medians of {runs} runs.", ""]
+    for size in sizes:
+        lines += _initial(size, contenders, runs)
+    lines += _increments(sizes, runs)
+    TABLES.parent.mkdir(exist_ok=True)
+    TABLES.write_text("\n".join(lines) + "\n")
+    click.echo(f"\nWritten to {TABLES.relative_to(ROOT)}")
+
+
+def _initial(size: int, contenders: list[Contender], runs: int) -> list[str]:
+    results: dict[str, list[Measured]] = {contender.name: [] for contender in contenders}
+    with _server(size) as base_url:
+        for _ in range(runs):
+            # In turn, so that a slow minute of the machine hits all of them.
+            for contender in contenders:
+                with tempfile.TemporaryDirectory() as directory:
+                    results[contender.name].append(_measure(contender, base_url, Path(directory)))
+    floor = statistics.median(result.seconds for result in results[FLOOR.name])
+    lines = [f"### Initial sync of {size:,} reviews", "", "| | seconds | × floor | peak MB |", "|---|---:|---:|---:|"]
+    for name, measured in results.items():
+        seconds = statistics.median(result.seconds for result in measured)
+        memory = statistics.median(result.peak_mb for result in measured)
+        lines.append(f"| {name} | {seconds:.1f} | {seconds / floor:.2f} | {memory:.0f} |")
+    click.echo("\n".join(lines))
+    return [*lines, ""]
+
+
+def _increments(sizes: tuple[int, ...], runs: int) -> list[str]:
+    lines = [
+        "### Later syncs, the whole job",
+        "",
+        "| reviews | 1,000 changed | nothing new | file MB |",
+        "|---:|---:|---:|---:|",
+    ]
+    for size in sizes:
+        with _server(size) as base_url, tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            _measure(WHOLE, base_url, directory)
+            changed, quiet = [], []
+            for _ in range(runs):
+                httpx.post(f"{base_url.removesuffix('/api')}/touch?n=1000").raise_for_status()
+                changed.append(_measure(WHOLE, base_url, directory).seconds)
+                quiet.append(_measure(WHOLE, base_url, directory).seconds)
+            megabytes = (directory / "analytics.duckdb").stat().st_size / 1e6
+        medians = (statistics.median(changed), statistics.median(quiet))
+        lines.append(f"| {size:,} | {medians[0]:.1f} s | {medians[1]:.1f} s | {megabytes:.0f} |")
+    click.echo("\n".join(lines))
+    return [*lines, ""]
+
+
+def _measure(contender: Contender, base_url: str, directory: Path) -> Measured:
+    (directory / "dagster").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "dagster.yaml", directory / "dagster")
+    environment = {
+        **os.environ,
+        "SMILEBACK_BASE_URL": base_url,
+        "SMILEBACK_CLIENT_ID": "bench",
+        "SMILEBACK_CLIENT_SECRET": "bench",
+        "SMILEBACK_USERNAME": "bench",
+        "SMILEBACK_PASSWORD": "bench",
+        "SMILEBACK_REQUESTS_PER_MINUTE": "0",
+        "SMILEBACK_START_DATE": "2024-01-01",
+        "SMILEBACK_DUCKDB_PATH": str(directory / "warehouse.duckdb"),
+        "SMILEBACK_ANALYTICS_PATH": str(directory / "analytics.duckdb"),
+        "SMILEBACK_TOKEN_PATH": str(directory / "tokens.json"),
+        "DAGSTER_HOME": str(directory / "dagster"),
+        "DLT_DATA_DIR": str(directory / "dlt"),
+    }
+    log = directory / "log"
+    with log.open("w") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            contender.command(base_url, directory), env=environment, cwd=ROOT, stdout=output, stderr=output
+        )
+        peak = _peak_memory_until_end(process)
+        seconds = time.perf_counter() - started
+    if process.returncode:
+        sys.exit(f"{contender.name} failed:\n{log.read_text()[-2000:]}")
+    return Measured(seconds, peak)
+
+
+def _peak_memory_until_end(process: subprocess.Popen[bytes]) -> float:
+    """Megabytes, summed over the process and its descendants, sampled."""
+    peak = 0.0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(_SAMPLE_EVERY_SECONDS):
+            peak = max(peak, sum(map(_resident_mb, _family(process.pid))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    process.wait()
+    done.set()
+    watcher.join()
+    return peak
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return
+    for child in children:
+        yield from _family(int(child))
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@contextmanager
+def _server(reviews: int) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.server", str(reviews), str(port)], cwd=ROOT)
+    try:
+        for _ in range(200):
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/api/v3/nps-campaigns/")
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()
