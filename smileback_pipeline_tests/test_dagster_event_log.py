@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from smileback_pipeline.automation.event_log import BatchingSqliteEventLogStorage, log_materializations
+from smileback_pipeline.automation.event_log import QuickSqliteEventLogStorage, log_materializations
 from smileback_pipeline_tests.dagster_home import create_dagster_home
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2026-09-27")  # 1000 days
@@ -43,7 +43,7 @@ def materialize(instance: dg.DagsterInstance, partitions: list[str]) -> dg.Execu
 
 
 def test_the_shipped_instance_stores_in_batches(instance: dg.DagsterInstance) -> None:
-    assert isinstance(instance.event_log_storage, BatchingSqliteEventLogStorage)
+    assert isinstance(instance.event_log_storage, QuickSqliteEventLogStorage)
 
 
 def test_four_thousand_days_are_stored_within_seconds_and_all_of_them_show(instance: dg.DagsterInstance) -> None:
@@ -101,6 +101,24 @@ def test_a_run_for_a_range_of_days_plans_and_stores_all_of_them(instance: dg.Dag
     assert len(instance.get_materialized_partitions(dg.AssetKey("mart"))) == 366
     planned = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     assert len(planned) == 366
+
+
+def test_two_processes_can_write_and_each_sees_what_the_other_wrote(instance: dg.DagsterInstance) -> None:
+    with dg.DagsterInstance.from_config(instance.root_directory) as other:
+        materialize(other, ["2024-02-28"])
+        assert instance.get_materialized_partitions(KEYS[0]) == {"2024-02-28", "2026-09-26"}
+        run = materialize(instance, ["2024-02-29"])
+        assert other.get_materialized_partitions(KEYS[0]) == {"2024-02-28", "2024-02-29", "2026-09-26"}
+        materialize(other, ["2024-03-01"])
+        assert "2024-03-01" in instance.get_materialized_partitions(KEYS[0])
+        assert len(other.all_logs(run.run_id)) == len(instance.all_logs(run.run_id)) > 8
+
+
+def test_deleting_a_run_deletes_its_log(instance: dg.DagsterInstance) -> None:
+    run = materialize(instance, ["2024-02-28"])
+    assert instance.all_logs(run.run_id)
+    instance.delete_run(run.run_id)
+    assert not instance.all_logs(run.run_id)
 
 
 def test_where_the_storage_takes_no_batches_the_days_are_stored_all_the_same() -> None:
