@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
-import stamina
 from oauthlib.oauth2 import LegacyApplicationClient, WebApplicationClient
 
-from smileback_pipeline.api.errors import AccessError, ApiError, RefusedError, TransientError, printable
+from smileback_pipeline.api.errors import AccessError, RefusedError, TransientError, printable
 from smileback_pipeline.api.tokens import Token, TokenStore
 from smileback_pipeline.api.transport import Transport
 from smileback_pipeline.settings import Settings
@@ -146,11 +144,10 @@ class TokenEndpoint:
 class Access:
     """The access token, from the store or newly obtained, as every request needs it."""
 
-    def __init__(self, settings: Settings, endpoint: TokenEndpoint, retrying: stamina.RetryingCaller) -> None:
+    def __init__(self, settings: Settings, endpoint: TokenEndpoint) -> None:
         self._has_password = settings.grant == "password"
         self._endpoint = endpoint
         self._store = TokenStore(settings)
-        self._retrying = retrying
         self._token: Token | None = None
 
     def token(self) -> Token:
@@ -177,10 +174,10 @@ class Access:
     def _obtained(self, stored: Token | None) -> Token:
         if stored and stored.refresh_token:
             try:
-                return self._send(self._endpoint.renew, stored)
-            except ApiError:
-                # A refresh whose answer was lost has spent the token all the same; with a password there
-                # is another way in, without it a human has to connect again.
+                return self._endpoint.renew(stored)
+            except AccessError:
+                # Revoked, or spent by a renewal whose answer was lost. With a password there is another way in;
+                # without it a human has to connect again.
                 if not self._has_password:
                     raise
         if not self._has_password:
@@ -188,7 +185,4 @@ class Access:
                 "There is no stored access to SmileBack for this client: run `smileback-pipeline connect`, "
                 "or set SMILEBACK_USERNAME and SMILEBACK_PASSWORD."
             )
-        return self._send(self._endpoint.grant_by_password)
-
-    def _send(self, ask: Callable[..., Token], *arguments: Token) -> Token:
-        return self._retrying(TransientError, ask, *arguments)
+        return self._endpoint.grant_by_password()

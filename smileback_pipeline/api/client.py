@@ -65,11 +65,7 @@ class SmileBackClient:
             else Unlimited()
         )
         self._transport = Transport(patience.bounds)
-        self._access = Access(
-            settings,
-            TokenEndpoint(settings, self._transport),
-            stamina.RetryingCaller(attempts=3, timeout=None, wait_initial=patience.first_wait_seconds),
-        )
+        self._access = Access(settings, TokenEndpoint(settings, self._transport))
 
     def __enter__(self) -> Self:
         return self
