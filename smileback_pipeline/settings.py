@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-RESERVED_FILE_STEMS = ("replica", "staging", "marts", "main", "temp", "system", "information_schema")
+RESERVED_FILE_STEMS = ("replica", "staging", "intermediate", "marts", "main", "temp", "system", "information_schema")
 
 
 class ConfigurationError(Exception):
