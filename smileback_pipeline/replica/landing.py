@@ -17,7 +17,7 @@ import duckdb
 from smileback_pipeline.endpoints import Column, Endpoint, Type
 
 # Planning the statement costs as much as two pages, and each page of one takes 20 MB while it is parsed.
-_PAGES_A_STATEMENT = 5
+_PAGES_A_STATEMENT = 4
 _LISTS = (Type.TEXTS, Type.RATINGS)
 _RATING_FIELDS = ("question", "rating", "seq_number")
 

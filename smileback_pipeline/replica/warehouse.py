@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 # The oldest storage format that all DuckDB versions of today's BI tools read; it sticks to the file.
 STORAGE_VERSION = "v1.2.0"
-_MEMORY_LIMIT = "256MB"
+_MEMORY_LIMIT = "128MB"
 
 
 class WarehouseError(Exception):
@@ -57,6 +57,7 @@ class Warehouse:
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         duckdb.connect(self.path, config={"storage_compatibility_version": STORAGE_VERSION}).close()
+        self.path.chmod(0o600)
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         def is_locked(error: Exception) -> bool:
