@@ -19,7 +19,7 @@ from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
 from smileback_pipeline.replication import Replicated
 from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
-_SECONDS_A_LINE = 10
+_SECONDS_A_LINE = 5
 _METRICS = (
     ("net_csat", "Net CSAT, -100 to +100", "{:+.1f}", "rated reviews"),
     ("response_rate", "Response rate", "{:.1%}", "reviews"),
@@ -43,20 +43,25 @@ class ConsoleReporter:
     results: dict[str, Replicated] = field(default_factory=dict)
     rebuilt: int = 0
     _status: Status | None = None
+    _read: str = ""
     _last_line_at: float = 0.0
 
     def reading(self, endpoint: Endpoint, *, read: int, expected: int) -> None:
         """See Reporter."""
         if read < expected:
-            self._now(f"{endpoint.name}: {read:,} of {expected:,} records")
+            self._read = f"{endpoint.name}: {read:,} of {expected:,} records"
+            self._now(self._read)
 
     def waiting(self, seconds: float) -> None:
         """See Reporter."""
-        self._now(f"waiting {seconds:.0f} s for SmileBack's request quota", is_due=seconds >= 1)
+        if seconds >= 1:
+            so_far = f"{self._read}; " if self._read else ""
+            self._now(f"{so_far}waiting {seconds:.0f} s for SmileBack's request quota", is_due=True)
 
     def replicated(self, endpoint: Endpoint, result: Replicated) -> None:
         """See Reporter."""
         self.results[endpoint.name] = result
+        self._read = ""
         resumed = (
             f", went on at {result.resumed_from:%Y-%m-%d %H:%M} where a run had stopped" if result.resumed_from else ""
         )
@@ -135,7 +140,8 @@ def _scores(path: Path) -> Table:
 
 
 def _table(first: str, *others: str) -> Table:
-    return Table(Column(first), *(Column(header, justify="right") for header in others), box=None, pad_edge=False)
+    numbers = (Column(header, justify="right", no_wrap=True) for header in others)
+    return Table(Column(first, no_wrap=True), *numbers, box=None, pad_edge=False)
 
 
 def _shown(path: Path) -> str:
