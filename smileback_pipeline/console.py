@@ -21,7 +21,7 @@ from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 _SECONDS_A_LINE = 5
 _METRICS = (
-    ("net_csat", "Net CSAT, -100 to +100", "{:+.1f}", "rated reviews"),
+    ("net_csat", "Net CSAT, -100 to +100", "{:+.1f}", "rated"),
     ("response_rate", "Response rate", "{:.1%}", "reviews"),
     ("nps", "NPS, -100 to +100", "{:+.1f}", "responses"),
     ("project_survey_score", "Project score, 1 to 5", "{:.2f}", "ratings"),
@@ -39,7 +39,7 @@ class ConsoleReporter:
     """Keeps one line in motion on a terminal, and prints a line now and then where there is none."""
 
     # The stream is bound when this is made: standard output is redirected while Dagster runs.
-    console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False, markup=False))
+    console: Console = field(default_factory=lambda: _console())
     results: dict[str, Replicated] = field(default_factory=dict)
     rebuilt: int = 0
     _status: Status | None = None
@@ -119,6 +119,12 @@ class ConsoleReporter:
                 counts = (result.rows, changes.new, changes.changed, changes.deleted, result.rejected)
                 table.add_row(endpoint.name, *(f"{count:,}" for count in counts))
         return table
+
+
+def _console() -> Console:
+    # A log has no width of its own; 80 columns would break its tables.
+    width = None if sys.stdout.isatty() else 120
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False)
 
 
 def _scores(path: Path) -> Table:
