@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -60,14 +61,24 @@ def build_mart_assets(
         # The first time, or when the models or the time zone are no longer those that built the marts.
         (reporter or LogReporter(context.log)).rebuilding(pending, everything=is_stale)
         invocation = dbt.cli(["build", *(["--full-refresh"] if is_stale else [])], context=context)
-        yield from invocation.stream()
-        shutil.rmtree(invocation.target_path, ignore_errors=True)
+        try:
+            yield from invocation.stream()
+        finally:
+            _keep_parsed(invocation.target_path, project)
         with warehouse.get_connection() as connection, transaction(connection):
             clear_pending_days(connection, pending)
             save_note(connection, BUILT_WITH, built_with)
         _log_days(context, days, pending)
 
     return build_marts
+
+
+def _keep_parsed(target: Path, project: DbtProject) -> None:
+    """Keep what dbt parsed, which saves the next invocation 2 s, and nothing else of the invocation's folder."""
+    parsed = target / "partial_parse.msgpack"
+    if parsed.exists():
+        parsed.replace(project.project_dir / project.target_path / parsed.name)
+    shutil.rmtree(target, ignore_errors=True)
 
 
 def _asked(context: dg.AssetExecutionContext) -> list[date]:
