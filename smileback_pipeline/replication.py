@@ -68,41 +68,39 @@ def replicate(
     requests_before, waited_before = client.requests, client.waited_seconds
     with warehouse.connect() as connection:
         before = load_state(connection, endpoint)
-        state = _begin(endpoint, before, datetime.now(UTC), settings.lookback, since=since, full=full)
-        resumed_from = state.walk_from if state.walk_started_at == before.walk_started_at else None
-        with transaction(connection):
-            if resumed_from is None:
-                forget_seen(connection, endpoint)
-            save_state(connection, endpoint, state)
-
+    state = _begin(endpoint, before, datetime.now(UTC), settings.lookback, since=since, full=full)
+    resumed_from = state.walk_from if state.walk_started_at == before.walk_started_at else None
     # Keys are noted to find what is gone: where nothing was replicated before, nothing can be.
     keeps_track = state.walk_is_full and before.read_whole_at is not None
     walk = Walk(lambda stamp, offset: client.fetch_page(endpoint, since=stamp, offset=offset), since=state.walk_from)
     changes = Changes()
     newest = None
     read = 0
-    for chunks in _batches(iter(walk)):
+    is_begun = resumed_from is not None
+    for chunks, is_last in _batches(iter(walk)):
+        # Opening the file costs more than most of what is done in it, so the end of the walk is not apart.
         with warehouse.connect() as connection:
             stage(connection, endpoint, [chunk.page.text for chunk in chunks])
             with transaction(connection):
+                if not is_begun:
+                    forget_seen(connection, endpoint)
+                    is_begun = True
                 landed = upsert(connection, endpoint, timezone=settings.timezone, keeps_track=keeps_track)
-                state = replace(state, walk_from=chunks[-1].resume_from)
+                if chunks:
+                    newest = chunks[-1].newest
+                    state = replace(state, walk_from=chunks[-1].resume_from)
+                if is_last:
+                    if keeps_track:
+                        landed += remove_unseen(connection, endpoint, timezone=settings.timezone)
+                        forget_seen(connection, endpoint)
+                    state = _completed(endpoint, state, newest, settings.lookback)
                 save_state(connection, endpoint, state)
                 _note_changes(connection, endpoint, landed)
+            rows, rejected = _totals(connection, endpoint)
         changes += landed
-        newest = chunks[-1].newest
-        read += sum(len(chunk.page) for chunk in chunks)
-        progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
-
-    with warehouse.connect() as connection, transaction(connection):
-        if keeps_track:
-            removed = remove_unseen(connection, endpoint, timezone=settings.timezone)
-            forget_seen(connection, endpoint)
-            _note_changes(connection, endpoint, removed)
-            changes += removed
-        state = _completed(endpoint, state, newest, settings.lookback)
-        save_state(connection, endpoint, state)
-        rows, rejected = _totals(connection, endpoint)
+        if chunks:
+            read += sum(len(chunk.page) for chunk in chunks)
+            progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
     return Replicated(
         changes=changes,
         rows=rows,
@@ -175,8 +173,8 @@ def _totals(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[
     return totals[0], totals[1]
 
 
-def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
-    """Group chunks into commits, while a thread fetches the next ones."""
+def _batches(chunks: Iterator[Chunk]) -> Iterator[tuple[list[Chunk], bool]]:
+    """Group chunks into commits, while a thread fetches the next ones; the last group is told, and may be empty."""
     arrived: queue.Queue[Chunk | BaseException | None] = queue.Queue(maxsize=_PAGES_A_COMMIT)
     is_abandoned = threading.Event()
 
@@ -203,16 +201,17 @@ def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
                 pass
             else:
                 if not isinstance(item, Chunk):
+                    if item is None:
+                        yield batch, True
+                        return
                     if batch:
-                        yield batch
-                    if item is not None:
-                        raise item
-                    return
+                        yield batch, False
+                    raise item
                 due_at = due_at if batch else time.monotonic() + _SECONDS_A_COMMIT
                 batch.append(item)
                 if len(batch) < _PAGES_A_COMMIT:
                     continue
-            yield batch
+            yield batch, False
             batch = []
     finally:
         is_abandoned.set()
