@@ -45,7 +45,8 @@ _SHAPE = {
         }
     ]
 }
-_RECORDS = f"select unnest(from_json(?::varchar, '{json.dumps(_SHAPE)}').results) as r"
+_PAGES_A_STATEMENT = 5
+_RECORDS = f"select unnest(from_json(page, '{json.dumps(_SHAPE)}').results) as r from (select unnest(?::varchar[]) as page)"
 
 
 def main(base_url: str, file: str) -> None:
@@ -62,9 +63,10 @@ def main(base_url: str, file: str) -> None:
                 break
         with duckdb.connect(file) as db:
             db.execute("set TimeZone = 'UTC'; begin")
-            for number, page in enumerate(pages):
-                into = "insert into staged" if number else "create temp table staged as"
-                db.execute(f"{into} {_RECORDS}", [page.read_text()])
+            for first in range(0, len(pages), _PAGES_A_STATEMENT):
+                into = "insert into staged" if first else "create temp table staged as"
+                texts = [page.read_text() for page in pages[first : first + _PAGES_A_STATEMENT]]
+                db.execute(f"{into} {_RECORDS}", [texts])
             db.execute(
                 "create table reviews as select r.* from staged qualify row_number() over (partition by r.id) = 1"
             )

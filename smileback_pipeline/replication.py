@@ -22,7 +22,7 @@ from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.settings import Settings
 
 # A commit costs about 15 ms and a look at the table; a page costs 2 s of quota at the real limit.
-_PAGES_A_COMMIT = 16
+_PAGES_A_COMMIT = 32
 _SECONDS_A_COMMIT = 3.0
 _REREAD_EVERY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)

@@ -16,8 +16,6 @@ import duckdb
 
 from smileback_pipeline.endpoints import Column, Endpoint, Type
 
-# Planning the statement costs as much as two pages, and each page of one takes 20 MB while it is parsed.
-_PAGES_A_STATEMENT = 4
 _LISTS = (Type.TEXTS, Type.RATINGS)
 _RATING_FIELDS = ("question", "rating", "seq_number")
 
@@ -45,12 +43,15 @@ def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequ
     """
     sql = _statements(endpoint)
     connection.execute(sql.create_staged)
-    for first in range(0, len(pages), _PAGES_A_STATEMENT):
-        some = pages[first : first + _PAGES_A_STATEMENT]
+    if pages:
+        # As one transaction and one prepared statement: planning it costs as much as three pages.
+        connection.execute("begin")
         try:
-            connection.execute(sql.stage, [some])
+            connection.executemany(sql.stage, [[page] for page in pages])
+            connection.execute("commit")
         except duckdb.InvalidInputException:
-            connection.execute(sql.stage, [[_repaired(page) for page in some]])
+            connection.execute("rollback")
+            connection.executemany(sql.stage, [[_repaired(page)] for page in pages])
     # The last arrival of a record is its newest version.
     connection.execute("delete from staged where rowid not in (select max(rowid) from staged group by key)")
 
@@ -164,7 +165,7 @@ def _statements(endpoint: Endpoint) -> _Statements:
         """,
         stage=f"""
             insert into staged
-            with pages as (select unnest(?::varchar[]) as page),
+            with pages as (select ?::varchar as page),
             records as (
                 select
                     unnest(from_json(page, '{_page_schema(endpoint)}').results) as r,
