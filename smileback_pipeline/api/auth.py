@@ -10,7 +10,7 @@ import httpx
 import msgspec
 from oauthlib.oauth2 import LegacyApplicationClient, WebApplicationClient
 
-from smileback_pipeline.api.errors import AccessError, RefusedError, TransientError, printable
+from smileback_pipeline.api.errors import LONGEST_QUOTE, AccessError, RefusedError, TransientError, printable
 from smileback_pipeline.api.tokens import Token, TokenStore
 from smileback_pipeline.api.transport import Transport
 from smileback_pipeline.settings import Settings
@@ -112,7 +112,7 @@ class TokenEndpoint:
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,
             expires_at=time.time() + lifetime,
-            scope=printable(granted.scope or self._settings.scope),
+            scope=printable(granted.scope or self._settings.scope)[:LONGEST_QUOTE],
             grant=grant,
             server=self._settings.base_url,
             client_id=self._settings.client_id or "",
@@ -137,8 +137,8 @@ class TokenEndpoint:
             advice = "Check SMILEBACK_CLIENT_ID and SMILEBACK_CLIENT_SECRET."
         elif refused.error == "invalid_scope":
             advice = "Check SMILEBACK_SCOPE."
-        words = printable(": ".join(filter(None, (refused.error, refused.error_description))))
-        raise AccessError(f"{doing}: refused ({words}). {advice}".rstrip())
+        words = ": ".join(filter(None, (refused.error, refused.error_description)))[:LONGEST_QUOTE]
+        raise AccessError(f"{doing}: refused ({words}). {advice}")
 
 
 class Access:

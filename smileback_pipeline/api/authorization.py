@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from oauthlib.oauth2 import MismatchingStateError, OAuth2Error, WebApplicationClient
 
-from smileback_pipeline.api.errors import AccessError, printable
+from smileback_pipeline.api.errors import LONGEST_QUOTE, AccessError
 from smileback_pipeline.settings import LOOPBACK_HOSTS, Settings
 
 _AGAIN = "Nothing was changed. Run `smileback-pipeline connect` again"
@@ -58,7 +58,7 @@ class AuthorizationRequest:
         except OAuth2Error as error:
             if error.error == "access_denied":
                 raise AccessError(f"The access was denied in the browser. {_AGAIN} and choose to allow it.") from None
-            words = printable(": ".join(filter(None, (error.error, error.description))))
+            words = ": ".join(filter(None, (error.error, error.description)))[:LONGEST_QUOTE]
             advice = ", with another SMILEBACK_SCOPE." if error.error == "invalid_scope" else "."
             raise AccessError(f"SmileBack's answer is no permission ({words}). {_AGAIN}{advice}") from None
         except ValueError:

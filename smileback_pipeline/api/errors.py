@@ -16,11 +16,15 @@ import time
 
 import httpx
 
-_LONGEST_QUOTE = 300
+LONGEST_QUOTE = 300
 
 
 class ApiError(Exception):
     """The message names what was asked, what came back and what to do; it never holds a secret."""
+
+    def __init__(self, message: str) -> None:
+        # Some of the words can be the server's.
+        super().__init__(printable(message))
 
 
 class TransientError(ApiError):
@@ -48,14 +52,14 @@ class UnsettledError(ApiError):
 
 
 def printable(text: str) -> str:
-    """Words from outside as one bounded line without what a terminal or a log could take for a command."""
-    words = "".join(character if character.isprintable() else " " for character in text[:20_000])
-    return " ".join(words.split())[:_LONGEST_QUOTE]
+    """Words from outside as one line without what a terminal or a log could take for a command."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def quoted(response: httpx.Response) -> str:
-    """The server's words, fit for a log line: without markup, and printable."""
-    return printable(re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", response.text[:20_000])) or "(no text)"
+    """The server's words, fit for a log line: printable, without markup, bounded."""
+    words = printable(re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", response.text[:20_000]))
+    return words[:LONGEST_QUOTE] or "(no text)"
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:
