@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ def publish(warehouse: Warehouse, target: Path) -> int:
             copy = Path(directory) / target.name
             _copy(warehouse, copy)
             _keep_for_analysts(copy)
+            _keep_readers(copy, target)
             _sync(copy)
             # A write-ahead log beside the target belongs to somebody's edits of the old file, and would be
             # replayed into the new one.
@@ -72,6 +74,18 @@ def _keep_for_analysts(copy: Path) -> None:
         for table in _INTERNAL_TABLES:
             connection.execute(f"drop table if exists replica.{table}")
         connection.execute("checkpoint")
+
+
+def _keep_readers(copy: Path, target: Path) -> None:
+    """Let those read the new file who could read the old one; the first one is for its owner alone."""
+    if not target.exists():
+        copy.chmod(0o600)
+        return
+    old = target.stat()
+    # Only a member of the group may give a file to it.
+    with contextlib.suppress(PermissionError):
+        os.chown(copy, -1, old.st_gid)
+    copy.chmod(stat.S_IMODE(old.st_mode))
 
 
 def _remove_leftovers(target: Path) -> None:
