@@ -97,7 +97,8 @@ def status(as_json: bool, check: bool) -> None:
     settings = load_settings()
     found = reading.read_status(settings)
     if check:
-        found = reading.checked(found, settings)
+        with _api_errors_as_sentences():
+            found = reading.checked(found, settings)
     if as_json:
         click.echo(reading.as_json(found))
     else:
@@ -179,8 +180,12 @@ def _enter_project() -> None:
 
 @contextlib.contextmanager
 def _api_errors_as_sentences() -> Iterator[None]:
+    import stamina.instrumentation
+
     from smileback_pipeline.api.errors import ApiError
 
+    # Retries would be logged to standard output, into the JSON that a machine reads.
+    stamina.instrumentation.set_on_retry_hooks(())
     try:
         yield
     except ApiError as error:
@@ -188,7 +193,10 @@ def _api_errors_as_sentences() -> Iterator[None]:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    from smileback_pipeline.api.errors import printable
+
+    # Some of the words can come from a server, or from the data.
+    click.echo("\n".join(map(printable, f"Error: {message}".splitlines())), err=True)
     sys.exit(1)
 
 
@@ -199,6 +207,8 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    # Customers' words and addresses: what we and our child processes create is for this user alone.
+    os.umask(0o077)
     try:
         cli(standalone_mode=True)
     except ConfigurationError as error:

@@ -55,7 +55,7 @@ def connect(settings: Settings, say: Say, *, timeout_seconds: float, opens_brows
     try:
         say(f"SmileBack shows this account {describe_access(settings, say)}.")
     except ApiError as error:
-        raise type(error)(f"The login worked, but a first request did not. {error}") from None
+        raise AccessError(f"The login worked, but a first request did not. {error}") from None
 
 
 def describe_access(settings: Settings, say: Say = lambda words: None) -> str:

@@ -168,14 +168,14 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     else:
         yield f"{'replica':<16}{'rows':>12}{'set aside':>12}   synced"
         for table in status.replica:
-            went = _ago(table.synced_at, now) if table.synced_at else "never"
+            went = distance(table.synced_at, now) if table.synced_at else "never"
             cut_short = "; a walk is under way or was cut short, a sync goes on with it" if table.is_cut_short else ""
             yield f"{table.endpoint:<16}{table.rows:>12,}{table.set_aside:>12,}   {went}{cut_short}"
         if any(table.set_aside for table in status.replica):
             yield f"Records that are set aside cannot be right: see replica.rejected_records in {status.warehouse}."
     yield ""
     if status.published_at:
-        yield f"published   {status.published}, {_ago(status.published_at, now)}"
+        yield f"published   {status.published}, {distance(status.published_at, now)}"
     else:
         yield f"published   nothing yet; it will be {status.published}"
     if status.pending_days:
@@ -200,7 +200,7 @@ def _connection_lines(connection: Connection, now: datetime) -> Iterator[str]:
         renewal = "renewed by itself" if connection.is_renewable else "cannot be renewed"
         verb = "expires" if connection.token_expires_at > now else "expired"
         yield (
-            f"token       {verb} {_ago(connection.token_expires_at, now)}, {renewal}; scope {connection.scope}; "
+            f"token       {verb} {distance(connection.token_expires_at, now)}, {renewal}; scope {connection.scope}; "
             f"kept {connection.token_store}"
         )
     elif connection.grant:
@@ -211,7 +211,7 @@ def _connection_lines(connection: Connection, now: datetime) -> Iterator[str]:
         yield f"check       {connection.check}"
 
 
-def _ago(moment: datetime, now: datetime) -> str:
+def distance(moment: datetime, now: datetime) -> str:
     """How long ago or ahead, and exactly when."""
     distance = abs(now - moment)
     for unit, length in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
