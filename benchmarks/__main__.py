@@ -60,7 +60,7 @@ def _initial(size: int, contenders: list[Contender], runs: int) -> list[str]:
                 with tempfile.TemporaryDirectory() as directory:
                     results[contender.name].append(_measure(contender, base_url, Path(directory)))
     floor = statistics.median(result.seconds for result in results[FLOOR.name])
-    lines = [f"### Initial sync of {size:,} reviews", "", "| | seconds | × floor | peak MB |", "|---|---:|---:|---:|"]
+    lines = [f"### Initial sync of {size:,} reviews", "", "| | seconds | x floor | peak MB |", "|---|---:|---:|---:|"]
     for name, measured in results.items():
         seconds = statistics.median(result.seconds for result in measured)
         memory = statistics.median(result.peak_mb for result in measured)

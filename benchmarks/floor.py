@@ -46,7 +46,9 @@ _SHAPE = {
     ]
 }
 _PAGES_A_STATEMENT = 5
-_RECORDS = f"select unnest(from_json(page, '{json.dumps(_SHAPE)}').results) as r from (select unnest(?::varchar[]) as page)"
+_RECORDS = (
+    f"select unnest(from_json(page, '{json.dumps(_SHAPE)}').results) as r from (select unnest(?::varchar[]) as page)"
+)
 
 
 def main(base_url: str, file: str) -> None:

@@ -213,10 +213,10 @@ def _connection_lines(connection: Connection, now: datetime) -> Iterator[str]:
 
 def distance(moment: datetime, now: datetime) -> str:
     """How long ago or ahead, and exactly when."""
-    distance = abs(now - moment)
+    apart = abs(now - moment)
     for unit, length in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
-        if distance >= 2 * length or (unit == "minute" and distance >= length):
-            count = distance // length
+        if apart >= 2 * length or (unit == "minute" and apart >= length):
+            count = apart // length
             about = f"{count} {unit}{'s' if count != 1 else ''}"
             break
     else:

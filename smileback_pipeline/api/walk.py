@@ -10,18 +10,22 @@ there each page overlaps the one before by a record, and the records seen must a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from smileback_pipeline.api.errors import UnsettledError
 from smileback_pipeline.api.pages import Page
 
-# The API's stamps have microseconds. One step back from the newest stamp asks for its ties once more, so
-# that `modified_since` may mean "at or after" or "after": nobody has said which.
+# The API's stamps have microseconds. Each request asks from one step earlier than the walk needs, so that
+# `modified_since` may mean "at or after" or "after": nobody has said which.
 _STEP = timedelta(microseconds=1)
-# A server that shows a list in a new order at each request gives all of it in about this many passes.
-_PASSES = 20
+_EARLIEST = datetime.min.replace(tzinfo=UTC) + _STEP
+# A server that shows a list in a new order at each request gives all of it, twice, in about this many passes.
+_PASSES = 40
+# A list that came out the same so often will come out the same again.
+_REPEATS = 2
+_LOOKS = 3
 # A filter may be coarser than a stamp; anything older than this was not filtered at all.
 _FILTER_TOLERANCE = timedelta(seconds=1)
 
@@ -41,13 +45,15 @@ class Chunk:
 
 
 class Walk:
-    """One walk over one list, as an iterable of chunks; when it is exhausted, it was complete.
+    """One walk over a list, or over its records at or after an instant, as an iterable of chunks.
+
+    When it is exhausted, it was complete.
 
     Raises UnsettledError if the list never comes out complete, and what fetching a page raises.
     """
 
     def __init__(self, fetch: FetchPage, *, since: datetime | None) -> None:
-        self._fetch = fetch
+        self._fetch = lambda since, offset: fetch(since and max(since, _EARLIEST) - _STEP, offset)
         self._since = since
         self._newest: datetime | None = None
 
@@ -60,80 +66,143 @@ class Walk:
 
     def _by_key(self, page: Page) -> Generator[Chunk, None, bool]:
         """Walk by stamp; return whether the order held all the way and nothing was out of its sight."""
-        since = self._since
+        since, offset = self._since, 0
+        looks = 1
         while True:
             newest = _newest(page)
-            is_stuck = since is not None and newest is not None and newest - _STEP <= since
-            yield self._chunk(page, since if is_stuck or newest is None else newest - _STEP)
-            if page.is_last(0):
+            is_stuck = since is not None and newest is not None and newest <= since
+            yield self._chunk(page, since)
+            if page.is_last(offset):
                 return True
             if newest is None:
                 return False
             if is_stuck:
-                assert since is not None
-                newest = yield from self._by_offset(since, page, beyond=max(newest, since + _STEP))
-                if newest is None:
+                found = yield from self._by_offset(since, page, beyond=max(filter(None, (newest, since))))
+                if found is None:
                     return True
-            unfiltered = page if since is None else None
-            since = newest - _STEP
-            page = self._fetch(since, 0)
-            if not _is_in_order(page, since):
+                page, offset = found
+                newest = _newest(page)
+                assert newest is not None
+            # What lies ahead by the order. Records without a stamp are in the whole list, but in no filtered one.
+            ahead = page.count - offset - sum(stamp is None or stamp < newest for stamp in page.stamps)
+            page, offset = self._fetch(newest, 0), 0
+            if not _is_in_order(page, newest):
                 return False
-            if unfiltered:
-                # Records without a stamp are in the whole list, but in no filtered one.
-                left_out = sum(stamp is None or stamp < since for stamp in unfiltered.stamps)
-                if page.count < unfiltered.count - left_out:
+            # What is in no filtered list must not hide behind what was added meanwhile.
+            if page.count == ahead or (page.count > ahead and since is not None):
+                since, looks = newest, 1
+            elif looks == _LOOKS:
+                return False
+            else:
+                # Some were removed meanwhile, or they lie behind: the same two pages once more will tell.
+                looks += 1
+                page = self._fetch(since, 0)
+                if not _is_in_order(page, since):
                     return False
 
     def _by_offset(
         self, since: datetime | None, page: Page, beyond: datetime | None = None
-    ) -> Generator[Chunk, None, datetime | None]:
+    ) -> Generator[Chunk, None, tuple[Page, int] | None]:
         """Walk by position: to the end of the list, or to the first record with a stamp after `beyond`.
 
-        Returns the newest stamp of the page where such a record was found, None at the end of the list.
+        Returns the page where such a record was found and its offset, None at the end of the list.
         """
+        size = len(page)
         seen: set[bytes] = set()
-        last_pass: set[bytes] = set()
-        for _ in range(_PASSES):
-            this_pass: set[bytes] = set()
-            count_at_start = page.count
-            offset = 0
+        seen_before: set[bytes] = set()
+        last_pass: list[bytes] = []
+        repeats = 0
+        for number in range(_PASSES):
+            this_pass = _Pass(page.count)
+            offset = steps_back = 0
             has_stepped_back = False
             while True:
-                if offset and page.keys and page.keys[0] not in this_pass and not has_stepped_back:
-                    # The list has become shorter before this page: what lies between has moved up.
-                    has_stepped_back = True
-                    offset = max(0, offset - len(page))
-                    page = self._fetch(since, offset)
-                    continue
-                has_stepped_back = False
                 yield self._chunk(page, since if beyond else None)
                 end = _position_beyond(page, beyond)
-                this_pass.update(page.keys[:end])
-                if end < len(page) or not page.keys or page.is_last(offset):
+                if this_pass.brings_nothing(page) and not has_stepped_back:
+                    # Past the end, whatever `next` and `count` say; or the offset was ignored.
+                    this_pass.is_contiguous &= offset + len(page) >= page.count
                     break
-                offset += max(1, len(page) - 1)
+                is_joined = this_pass.is_joined_by(page.keys[:end])
+                if not is_joined and steps_back < _PASSES and not has_stepped_back:
+                    # The list has become shorter before this page: what lies between has moved up.
+                    has_stepped_back = True
+                    steps_back += 1
+                    offset = max(0, offset - max(1, len(page) - 1))
+                else:
+                    has_stepped_back = False
+                    this_pass.add(page.keys[:end], page.count)
+                    if not is_joined:
+                        this_pass.is_contiguous = False
+                        steps_back = _PASSES
+                    if end < len(page) or page.is_last(offset):
+                        break
+                    # Another overlap each time shows records that an unstable order hides at the same offsets.
+                    overlap = 1 + number if len(page) == size else 1
+                    offset += max(1, len(page) - overlap)
                 page = self._fetch(since, offset)
-            seen |= this_pass
             walked = offset + end
             there = walked if end < len(page) else max(page.count, walked)
+            seen.update(this_pass.keys)
+            found = len(seen)
+            in_order = list(this_pass.keys)
+            repeats = repeats + 1 if in_order == last_pass else 0
+            # Where pages do not join, the order is not one, and records that went may stand in for missing ones:
+            # the list has to come out the same twice.
+            is_whole = found == there and (this_pass.is_contiguous or seen == seen_before)
+            has_only_changed = this_pass.is_contiguous and this_pass.has_changed
             # The same id twice in a list makes it look longer than it is, each time in the same way.
-            is_stable = this_pass == last_pass and walked == there and page.count == count_at_start
-            if len(seen) == there or is_stable:
-                return _newest(page) if end < len(page) else None
-            if len(seen) > there or page.count != count_at_start:
-                seen.clear()
-            last_pass = this_pass
+            has_twins = this_pass.is_contiguous and repeats == _REPEATS and walked == there
+            if is_whole or has_only_changed or has_twins:
+                return (page, offset) if end < len(page) else None
+            if repeats == _REPEATS:
+                break
+            if found == there:
+                seen_before, seen = seen, set()
+            elif found > there or this_pass.has_changed:
+                seen = set()
+            last_pass = in_order
             page = self._fetch(since, 0)
         raise UnsettledError(
-            f"The list says that it has {there:,} records, but {len(last_pass):,} came out of reading it; it "
-            f"was read {_PASSES} times. Either it changes faster than it can be read, or SmileBack's paging is "
+            f"The list says that it has {there:,} records, but {found:,} came out of reading it; it "
+            f"was read {number + 1} times. Either it changes faster than it can be read, or SmileBack's paging is "
             "broken. Nothing was removed and the watermark stays; try again later."
         )
 
     def _chunk(self, page: Page, resume_from: datetime | None) -> Chunk:
         self._newest = max(filter(None, (self._newest, _newest(page))), default=None)
         return Chunk(page, self._newest, resume_from)
+
+
+class _Pass:
+    """One reading of a list by position: whether its pages join without a gap."""
+
+    def __init__(self, count: int) -> None:
+        self.keys: dict[bytes, None] = {}
+        self.is_contiguous = True
+        self.has_changed = False
+        self._trail: list[bytes] = []
+        self._count = count
+
+    def brings_nothing(self, page: Page) -> bool:
+        """Whether all records of a further page have come before."""
+        return bool(self._trail) and all(key in self.keys for key in page.keys)
+
+    def is_joined_by(self, keys: Sequence[bytes]) -> bool:
+        """Whether further records begin among those before, in their order."""
+        if not self._trail:
+            return True
+        if not keys or keys[0] not in self._trail:
+            return False
+        start = len(self._trail) - self._trail[::-1].index(keys[0]) - 1
+        further = set(keys)
+        again = [key for key in self._trail[start:] if key in further]
+        return list(keys[: len(again)]) == again
+
+    def add(self, keys: Sequence[bytes], count: int) -> None:
+        self.has_changed |= count != self._count
+        self.keys.update(dict.fromkeys(keys))
+        self._trail = [*self._trail, *keys][-3 * len(keys) :]
 
 
 def _newest(page: Page) -> datetime | None:
@@ -145,7 +214,7 @@ def _is_in_order(page: Page, since: datetime | None) -> bool:
     stamps = [stamp for stamp in page.stamps if stamp is not None]
     if not stamps:
         return not page.keys and page.is_last(0)
-    if since is not None and stamps[0] < since - _FILTER_TOLERANCE:
+    if since is not None and since - stamps[0] > _FILTER_TOLERANCE:
         return False
     return all(earlier <= later for earlier, later in itertools.pairwise(stamps))
 
