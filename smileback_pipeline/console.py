@@ -67,7 +67,7 @@ class ConsoleReporter:
         )
         requests = f"{result.requests} request{'s' if result.requests != 1 else ''}"
         waited = f", {result.waited_seconds:.0f} s of waiting" if result.waited_seconds >= 1 else ""
-        self.console.print(f"  {endpoint.name:<16}{result.rows:>10,} rows   {requests}{waited}{resumed}")
+        self.console.print(f"  {endpoint.name:<16}{result.summary.rows:>10,} rows   {requests}{waited}{resumed}")
 
     def failed(self, endpoint: Endpoint, error: Exception) -> None:
         """See Reporter."""
@@ -90,7 +90,7 @@ class ConsoleReporter:
         """Print what changed, the scores, and which file to open."""
         self.console.print(self._changes(), "", sep="\n")
         rebuilt = f"{self.rebuilt:,} days rebuilt." if self.rebuilt else "No day had to be rebuilt."
-        set_aside = sum(result.rejected for result in self.results.values())
+        set_aside = sum(result.summary.rejected for result in self.results.values())
         if set_aside:
             rebuilt += (
                 f" {set_aside:,} records cannot be right and are set aside: "
@@ -116,7 +116,7 @@ class ConsoleReporter:
         for endpoint in ENDPOINTS:
             if result := self.results.get(endpoint.name):
                 changes = result.changes
-                counts = (result.rows, changes.new, changes.changed, changes.deleted, result.rejected)
+                counts = (result.summary.rows, changes.new, changes.changed, changes.deleted, result.summary.rejected)
                 table.add_row(endpoint.name, *(f"{count:,}" for count in counts))
         return table
 

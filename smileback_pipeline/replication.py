@@ -18,6 +18,7 @@ from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
 from smileback_pipeline.replica.landing import Changes, remove_unseen, stage, upsert
 from smileback_pipeline.replica.state import UNPUBLISHED, SyncState, forget_seen, load_state, save_note, save_state
+from smileback_pipeline.replica.summary import Summary, summarize
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.settings import Settings
 
@@ -33,10 +34,8 @@ class Replicated:
     """What replicating an endpoint did and cost."""
 
     changes: Changes
-    rows: int
-    """Live rows in the replica now."""
-    rejected: int
-    """Records that are set aside now."""
+    summary: Summary
+    """What the replica holds now."""
     requests: int
     waited_seconds: float
     watermark: datetime | None
@@ -96,15 +95,15 @@ def replicate(
                     state = _completed(endpoint, state, newest, settings.lookback)
                 save_state(connection, endpoint, state)
                 _note_changes(connection, endpoint, landed)
-            rows, rejected = _totals(connection, endpoint)
+            if is_last:
+                summary = summarize(connection, endpoint)
         changes += landed
         if chunks:
             read += sum(len(chunk.page) for chunk in chunks)
             progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
     return Replicated(
         changes=changes,
-        rows=rows,
-        rejected=rejected,
+        summary=summary,
         requests=client.requests - requests_before,
         waited_seconds=client.waited_seconds - waited_before,
         watermark=state.watermark,
@@ -159,18 +158,6 @@ def _completed(endpoint: Endpoint, state: SyncState, newest: datetime | None, lo
 def _note_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changes: Changes) -> None:
     if changes:
         save_note(connection, UNPUBLISHED, f"changes of {endpoint.name}")
-
-
-def _totals(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[int, int]:
-    totals = connection.execute(
-        f"""
-        select
-            (select count(*) from replica.{endpoint.name}),
-            (select count(*) from replica.rejected_records where endpoint = '{endpoint.name}')
-        """
-    ).fetchone()
-    assert totals is not None
-    return totals[0], totals[1]
 
 
 def _batches(chunks: Iterator[Chunk]) -> Iterator[tuple[list[Chunk], bool]]:

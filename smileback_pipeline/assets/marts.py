@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
+import duckdb
+from dagster_dbt import DbtCliInvocation, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
-from smileback_pipeline.assets.dbt import MartsTranslator, fingerprint
+from smileback_pipeline.assets.dbt import MARTS, MartsTranslator, fingerprint
+from smileback_pipeline.assets.metadata import Metadata, day_metadata, row_counts, score_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import WarehouseResource
 from smileback_pipeline.automation.event_log import log_materializations
@@ -47,6 +50,10 @@ def build_mart_assets(
     def build_marts(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: WarehouseResource
     ) -> Iterator[Any]:
+        if not context.selected_asset_keys:
+            # Somebody asks for checks alone.
+            yield from dbt.cli(["build"], context=context).stream()
+            return
         # A routine run is started for today, but has nothing to do for it unless something changed.
         asked = [] if context.run.job_name == SYNC_JOB or not context.has_partition_key_range else _asked(context)
         with warehouse.get_connection() as connection:
@@ -61,16 +68,34 @@ def build_mart_assets(
         # The first time, or when the models or the time zone are no longer those that built the marts.
         (reporter or LogReporter(context.log)).rebuilding(pending, everything=is_stale)
         invocation = dbt.cli(["build", *(["--full-refresh"] if is_stale else [])], context=context)
-        try:
-            yield from invocation.stream()
-        finally:
-            _keep_parsed(invocation.target_path, project)
-        with warehouse.get_connection() as connection, transaction(connection):
-            clear_pending_days(connection, pending)
-            save_note(connection, BUILT_WITH, built_with)
-        _log_days(context, days, pending)
+        # Passed on when dbt is done: only then the file can be asked for the numbers that go with them.
+        events, failure = _run(invocation, project)
+        with warehouse.get_connection() as connection:
+            # Days that only some of the marts were built for stay pending for the others.
+            if not failure and context.selected_asset_keys == context.assets_def.keys:
+                with transaction(connection):
+                    clear_pending_days(connection, pending)
+                    save_note(connection, BUILT_WITH, built_with)
+            described = _describe(context, connection, events, pending)
+        yield from events
+        if failure:
+            raise failure
+        _log_days(context, days, pending, described)
 
     return build_marts
+
+
+def _run(invocation: DbtCliInvocation, project: DbtProject) -> tuple[list[Any], DagsterDbtCliRuntimeError | None]:
+    """What dbt did, and how it failed if it did."""
+    events = []
+    try:
+        for event in invocation.stream():
+            events.append(event)
+    except DagsterDbtCliRuntimeError as error:
+        return events, error
+    finally:
+        _keep_parsed(invocation.target_path, project)
+    return events, None
 
 
 def _keep_parsed(target: Path, project: DbtProject) -> None:
@@ -85,18 +110,39 @@ def _asked(context: dg.AssetExecutionContext) -> list[date]:
     return [date.fromisoformat(key) for key in context.partition_keys]
 
 
+def _describe(
+    context: dg.AssetExecutionContext, connection: duckdb.DuckDBPyConnection, events: list[Any], rebuilt: list[date]
+) -> dict[dg.AssetKey, dict[str, Metadata]]:
+    """Put metadata beside the marts that were built; return what is to be told of each day of the daily ones."""
+    built = [context.asset_key_for_output(event.output_name) for event in events if isinstance(event, dg.Output)]
+    own = set(context.partition_keys) if context.has_partition_key_range else set()
+    by_day = {}
+    for key, rows in zip(built, row_counts(connection, [key.path for key in built]), strict=True):
+        if rows is not None:
+            context.add_asset_metadata({"dagster/row_count": rows}, asset_key=key)
+        if key.path == [MARTS, "scores"]:
+            context.add_asset_metadata({"days_rebuilt": len(rebuilt), **score_metadata(connection)}, asset_key=key)
+        elif context.assets_def.specs_by_key[key].partitions_def:
+            by_day[key] = day_metadata(connection, key.path[-1], rebuilt)
+            for partition in own & set(by_day[key]):
+                context.add_asset_metadata(by_day[key][partition], asset_key=key, partition_key=partition)
+    return by_day
+
+
 def _log_days(
-    context: dg.AssetExecutionContext, days: dg.DailyPartitionsDefinition, rebuilt: list[date]
+    context: dg.AssetExecutionContext,
+    days: dg.DailyPartitionsDefinition,
+    rebuilt: list[date],
+    described: dict[dg.AssetKey, dict[str, Metadata]],
 ) -> None:
     """Record the rebuilt days as materialized, besides those that the run was started for."""
     own = set(context.partition_keys) if context.has_partition_key_range else set()
     others = {day.isoformat() for day in rebuilt} & set(days.get_partition_keys()) - own
-    daily = {spec.key for spec in context.assets_def.specs if spec.partitions_def == days}
     log_materializations(
         context,
         [
-            dg.AssetMaterialization(key, partition=partition)
-            for key in sorted(daily & context.selected_asset_keys)
+            dg.AssetMaterialization(key, partition=partition, metadata=by_day[partition])
+            for key, by_day in sorted(described.items())
             for partition in sorted(others)
         ],
     )

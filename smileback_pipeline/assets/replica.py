@@ -7,11 +7,12 @@ import dagster as dg
 import pydantic
 
 from smileback_pipeline.api.errors import AccessError, ApiError
+from smileback_pipeline.assets.metadata import replication_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
 from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
 from smileback_pipeline.replica.warehouse import WarehouseError
-from smileback_pipeline.replication import Replicated, replicate
+from smileback_pipeline.replication import replicate
 from smileback_pipeline.settings import ConfigurationError, Settings
 
 REPLICA = "replica"
@@ -78,7 +79,9 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
                     failures[endpoint.name] = error
                 else:
                     listener.replicated(endpoint, result)
-                    yield dg.MaterializeResult(asset_key=[REPLICA, endpoint.name], metadata=_metadata(result))
+                    yield dg.MaterializeResult(
+                        asset_key=[REPLICA, endpoint.name], metadata=replication_metadata(result)
+                    )
         if failures:
             raise dg.Failure(
                 "; ".join(f"{name}: {error}" for name, error in failures.items()),
@@ -107,21 +110,6 @@ def _start_of(day: str | None, settings: Settings) -> datetime | None:
         return datetime.combine(date.fromisoformat(day), datetime.min.time(), settings.zone)
     except ValueError:
         raise dg.Failure(f"since is {day!r}; it must be a day such as 2025-01-31.", allow_retries=False) from None
-
-
-def _metadata(result: Replicated) -> dict[str, dg.MetadataValue]:
-    metadata: dict[str, dg.MetadataValue] = {
-        "dagster/row_count": dg.MetadataValue.int(result.rows),
-        "rows_new": dg.MetadataValue.int(result.changes.new),
-        "rows_changed": dg.MetadataValue.int(result.changes.changed),
-        "rows_deleted": dg.MetadataValue.int(result.changes.deleted),
-        "records_set_aside": dg.MetadataValue.int(result.rejected),
-        "requests": dg.MetadataValue.int(result.requests),
-        "seconds_waited_for_quota": dg.MetadataValue.float(round(result.waited_seconds, 1)),
-    }
-    if result.watermark:
-        metadata["watermark"] = dg.MetadataValue.timestamp(result.watermark)
-    return metadata
 
 
 def _column_schema(endpoint: Endpoint) -> dg.TableSchema:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -28,12 +29,20 @@ class Changes:
     changed: int = 0
     deleted: int = 0
     set_aside: int = 0
+    days: frozenset[date] = frozenset()
+    """Days that rows left or entered."""
 
     def __add__(self, other: Changes) -> Changes:
-        return Changes(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Changes(
+            self.new + other.new,
+            self.changed + other.changed,
+            self.deleted + other.deleted,
+            self.set_aside + other.set_aside,
+            self.days | other.days,
+        )
 
     def __bool__(self) -> bool:
-        return any(getattr(self, f.name) for f in fields(self))
+        return self != Changes()
 
 
 def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequence[str]) -> None:
@@ -67,7 +76,7 @@ def upsert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezon
     if keeps_track:
         connection.execute(sql.track)
     changes = _remove_old_versions(connection, endpoint, timezone)
-    _insert_new_versions(connection, endpoint, timezone)
+    changes += Changes(days=_insert_new_versions(connection, endpoint, timezone))
     connection.execute(sql.settle)
     set_aside = connection.execute(sql.set_aside).fetchone()
     assert set_aside is not None
@@ -103,36 +112,45 @@ def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, 
 def _remove_old_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> Changes:
     """Delete what temp table `changes` replaces or ends, and note the days that it leaves."""
     counts = dict(connection.execute("select change, count(*) from changes group by all").fetchall())
+    days: frozenset[date] = frozenset()
     if set(counts) - {"new"}:
         table = f"replica.{endpoint.name}"
-        _note_days(connection, endpoint, timezone, f"{table} semi join changes using (id)")
+        days = _note_days(connection, endpoint, timezone, f"{table} semi join changes using (id)")
         connection.execute(f"delete from {table} using changes where {table}.id = changes.id")
     counts.pop("withdrawn", None)
-    return Changes(**counts)
+    return Changes(**counts, days=days)
 
 
-def _insert_new_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> None:
-    """Insert what temp table `changes` brings from `staged`, and note the days that it enters."""
+def _insert_new_versions(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str
+) -> frozenset[date]:
+    """Insert what temp table `changes` brings from `staged`; note and return the days that it enters."""
     arrived = (
         "staged semi join (from changes where change in ('new', 'changed')) as arrived on staged.rowid = staged_row"
     )
-    _note_days(connection, endpoint, timezone, arrived)
+    days = _note_days(connection, endpoint, timezone, arrived)
     names = ", ".join(f'"{name}"' for name in _content(endpoint))
     connection.execute(
         f"insert into replica.{endpoint.name} ({names}, synced_at) select {names}, current_timestamp from {arrived}"
     )
+    return days
 
 
-def _note_days(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str, rows: str) -> None:
-    if endpoint.day_stamps:
-        connection.execute(
-            f"""
-            insert into replica.pending_days
-            select distinct (stamp at time zone '{timezone}')::date as date_day
-            from (select unnest([{", ".join(endpoint.day_stamps)}]) as stamp from {rows})
-            where stamp is not null
-            """
-        )
+def _note_days(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str, rows: str
+) -> frozenset[date]:
+    if not endpoint.day_stamps:
+        return frozenset()
+    noted = connection.execute(
+        f"""
+        insert into replica.pending_days
+        select distinct (stamp at time zone '{timezone}')::date as date_day
+        from (select unnest([{", ".join(endpoint.day_stamps)}]) as stamp from {rows})
+        where stamp is not null
+        returning date_day
+        """
+    ).fetchall()
+    return frozenset(day for (day,) in noted)
 
 
 def _repaired(page: str) -> str:
