@@ -6,9 +6,11 @@ API documentation, version 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
+from typing import Any
 
 
 class Type(Enum):
@@ -74,6 +76,17 @@ class Endpoint:
     def key(self) -> Column:
         """The column that identifies a record."""
         return next(column for column in self.columns if column.name == "id")
+
+    def shape(self, leaf: Callable[[Column], Any]) -> dict[str, Any]:
+        """The record as nested dicts, with what `leaf` says of a column in its place."""
+        shape: dict[str, Any] = {}
+        for column in self.columns:
+            *parents, last = column.path.split(".")
+            node = shape
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[last] = leaf(column)
+        return shape
 
 
 def _member_list(path: str, description: str) -> Endpoint:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Protocol
 
 import duckdb
@@ -16,15 +18,17 @@ import duckdb
 from smileback_pipeline.api.client import SmileBackClient
 from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
-from smileback_pipeline.replica.landing import Changes, remove_unseen, stage, upsert
+from smileback_pipeline.replica.landing import Changes, begin_staging, remove_unseen, stage, upsert
 from smileback_pipeline.replica.state import UNPUBLISHED, SyncState, forget_seen, load_state, save_note, save_state
 from smileback_pipeline.replica.summary import Summary, summarize
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.settings import Settings
 
-# A commit costs about 15 ms and a look at the table; a page costs 2 s of quota at the real limit.
-_PAGES_A_COMMIT = 32
+# More rows than DuckDB's row groups have (122,880), which then go into the file at once and not through its log.
+# At the real limit, where a page costs 2 s of quota, the seconds decide.
+_PAGES_A_COMMIT = 128
 _SECONDS_A_COMMIT = 3.0
+_PAGES_AT_ONCE = 12
 _REREAD_EVERY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -76,31 +80,34 @@ def replicate(
     newest = None
     read = 0
     is_begun = resumed_from is not None
-    for chunks, is_last in _batches(iter(walk)):
+    begin_staging(warehouse.session, endpoint)
+    for chunks, end in _batches(iter(walk)):
+        stage(warehouse.session, endpoint, [chunk.page for chunk in chunks])
+        if chunks:
+            newest = chunks[-1].newest
+            state = replace(state, walk_from=chunks[-1].resume_from)
+            read += sum(len(chunk.page) for chunk in chunks)
+            progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
+        if end is None:
+            continue
         # Opening the file costs more than most of what is done in it, so the end of the walk is not apart.
         with warehouse.connect() as connection:
-            stage(connection, endpoint, [chunk.page.text for chunk in chunks])
             with transaction(connection):
                 if not is_begun:
                     forget_seen(connection, endpoint)
                     is_begun = True
                 landed = upsert(connection, endpoint, timezone=settings.timezone, keeps_track=keeps_track)
-                if chunks:
-                    newest = chunks[-1].newest
-                    state = replace(state, walk_from=chunks[-1].resume_from)
-                if is_last:
+                if end is _End.WALK:
                     if keeps_track:
                         landed += remove_unseen(connection, endpoint, timezone=settings.timezone)
                         forget_seen(connection, endpoint)
                     state = _completed(endpoint, state, newest, settings.lookback)
                 save_state(connection, endpoint, state)
                 _note_changes(connection, endpoint, landed)
-            if is_last:
+            if end is _End.WALK:
                 summary = summarize(connection, endpoint)
         changes += landed
-        if chunks:
-            read += sum(len(chunk.page) for chunk in chunks)
-            progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
+        begin_staging(warehouse.session, endpoint)
     return Replicated(
         changes=changes,
         summary=summary,
@@ -160,9 +167,16 @@ def _note_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, cha
         save_note(connection, UNPUBLISHED, f"changes of {endpoint.name}")
 
 
-def _batches(chunks: Iterator[Chunk]) -> Iterator[tuple[list[Chunk], bool]]:
-    """Group chunks into commits, while a thread fetches the next ones; the last group is told, and may be empty."""
-    arrived: queue.Queue[Chunk | BaseException | None] = queue.Queue(maxsize=_PAGES_A_COMMIT)
+class _End(Enum):
+    """What a group of chunks is the last of."""
+
+    COMMIT = 1
+    WALK = 2
+
+
+def _batches(chunks: Iterator[Chunk]) -> Iterator[tuple[list[Chunk], _End | None]]:
+    """Group chunks as they come, while a thread fetches the next ones, and say when to commit; a group may be empty."""
+    arrived: queue.Queue[Chunk | BaseException | None] = queue.Queue(maxsize=_PAGES_AT_ONCE)
     is_abandoned = threading.Event()
 
     def fetch() -> None:
@@ -178,28 +192,34 @@ def _batches(chunks: Iterator[Chunk]) -> Iterator[tuple[list[Chunk], bool]]:
 
     # A daemon, since it may be waiting for quota when the run is told to end.
     threading.Thread(target=fetch, name="fetch", daemon=True).start()
-    batch: list[Chunk] = []
-    due_at = 0.0
+    group: list[Chunk] = []
+    uncommitted = 0
+    due_at = math.inf
     try:
         while True:
             try:
-                item = arrived.get(timeout=max(0.0, due_at - time.monotonic()) if batch else None)
+                item = arrived.get(timeout=max(0.0, due_at - time.monotonic()) if uncommitted else None)
             except queue.Empty:
-                pass
+                yield group, _End.COMMIT
+                group, uncommitted = [], 0
+                continue
+            if isinstance(item, Chunk):
+                due_at = due_at if uncommitted else time.monotonic() + _SECONDS_A_COMMIT
+                group.append(item)
+                uncommitted += 1
+                if uncommitted == _PAGES_A_COMMIT:
+                    yield group, _End.COMMIT
+                    group, uncommitted = [], 0
+                elif len(group) == _PAGES_AT_ONCE:
+                    yield group, None
+                    group = []
+            elif item is None:
+                yield group, _End.WALK
+                return
             else:
-                if not isinstance(item, Chunk):
-                    if item is None:
-                        yield batch, True
-                        return
-                    if batch:
-                        yield batch, False
-                    raise item
-                due_at = due_at if batch else time.monotonic() + _SECONDS_A_COMMIT
-                batch.append(item)
-                if len(batch) < _PAGES_A_COMMIT:
-                    continue
-            yield batch, False
-            batch = []
+                if uncommitted:
+                    yield group, _End.COMMIT
+                raise item
     finally:
         is_abandoned.set()
         with contextlib.suppress(queue.Empty):

@@ -6,8 +6,9 @@ into null without a word. A value that then does not cast sets its record aside,
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from smileback_pipeline.api.pages import Page
 from smileback_pipeline.endpoints import Column, Endpoint, Type
 
 _LISTS = (Type.TEXTS, Type.RATINGS)
@@ -45,24 +47,29 @@ class Changes:
         return self != Changes()
 
 
-def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequence[str]) -> None:
-    """Parse, type and check the records of some pages, into temporary tables; a later page is the newer one.
+def begin_staging(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
+    """Make room for the records of some pages in temporary table `staged`, which needs no file."""
+    connection.execute(_statements(endpoint).create_staged)
 
-    Call it outside a transaction: a page that has to be repaired first would have broken it.
-    """
+
+def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequence[Page]) -> None:
+    """Parse, type and check the records of pages, outside a transaction; a later page is the newer one."""
     sql = _statements(endpoint)
-    connection.execute(sql.create_staged)
-    if pages:
-        # As one transaction and one prepared statement: planning it costs as much as three pages.
-        connection.execute("begin")
-        try:
-            connection.executemany(sql.stage, [[page] for page in pages])
-            connection.execute("commit")
-        except duckdb.InvalidInputException:
-            connection.execute("rollback")
-            connection.executemany(sql.stage, [[_repaired(page)] for page in pages])
-    # The last arrival of a record is its newest version.
-    connection.execute("delete from staged where rowid not in (select max(rowid) from staged group by key)")
+    for is_as_documented, group in itertools.groupby(pages, key=lambda page: page.is_as_documented):
+        texts = [page.text for page in group]
+        attempts = [(sql.stage, texts), (sql.stage, map(_repaired, texts))]
+        if is_as_documented:
+            attempts.insert(0, (sql.stage_documented, texts))
+        for statement, attempt in attempts:
+            try:
+                # In one statement: planning it costs as much as three pages.
+                connection.execute(statement, [list(attempt)])
+            except duckdb.InvalidInputException as error:
+                refusal = error
+            else:
+                break
+        else:
+            raise refusal
 
 
 def upsert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str, keeps_track: bool) -> Changes:
@@ -72,6 +79,13 @@ def upsert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezon
     `keeps_track`, the keys are noted in `replica.walk_seen`, for `remove_unseen` at the end of the walk.
     """
     sql = _statements(endpoint)
+    # The last arrival of a record is its newest version.
+    connection.execute(
+        """
+        create or replace temp table newest as select max(rowid) as staged_row from staged group by key;
+        delete from staged where not exists (select 1 from newest where staged_row = staged.rowid)
+        """
+    )
     connection.execute(sql.create_changes)
     if keeps_track:
         connection.execute(sql.track)
@@ -163,6 +177,7 @@ def _repaired(page: str) -> str:
 class _Statements:
     create_staged: str
     stage: str
+    stage_documented: str
     create_changes: str
     track: str
     settle: str
@@ -173,44 +188,14 @@ class _Statements:
 def _statements(endpoint: Endpoint) -> _Statements:
     table = f"replica.{endpoint.name}"
     types = ", ".join(f'"{column.name}" {column.type.value}' for column in endpoint.columns)
-    raw = {column.name: _leaf(column) for column in endpoint.columns}
-    is_deleted = f"{raw['status']} = '{endpoint.deleted_status}'" if endpoint.deleted_status else "false"
     return _Statements(
         create_staged=f"""
             create or replace temp table staged (
                 {types}, extra json, key varchar, is_deleted boolean, reason varchar, record json
             )
         """,
-        stage=f"""
-            insert into staged
-            with pages as (select ?::varchar as page),
-            records as (
-                select
-                    unnest(from_json(page, '{_page_schema(endpoint)}').results) as r,
-                    unnest(from_json(page, '{{"results": ["JSON"]}}').results) as record
-                from pages
-            ),
-            typed as (
-                select r, record, {", ".join(f'{_cast(column)} as "{column.name}"' for column in endpoint.columns)}
-                from records
-            ),
-            checked as (
-                select
-                    {", ".join(f'"{column.name}"' for column in endpoint.columns)},
-                    {_extra(endpoint)} as extra,
-                    coalesce(nullif({raw["id"]}, ''), md5(coalesce(record::varchar, 'null'))) as key,
-                    coalesce({is_deleted}, false) as is_deleted,
-                    nullif(concat_ws('; ', {", ".join(_faults(endpoint))}), '') as reason,
-                    record
-                from typed
-            )
-            select * replace (
-                -- A deletion needs nothing but the id.
-                case when not is_deleted or id is null then reason end as reason,
-                case when reason is not null then coalesce(record, 'null') end as record
-            )
-            from checked
-        """,
+        stage=_stage(endpoint),
+        stage_documented=_stage_documented(endpoint),
         create_changes=f"""
             create or replace temp table changes as
             with present as (
@@ -256,25 +241,96 @@ def _statements(endpoint: Endpoint) -> _Statements:
     )
 
 
+def _stage(endpoint: Endpoint) -> str:
+    """Stages a page of anything: what has no column becomes `extra`, what cannot be right keeps its JSON."""
+    return f"""
+        insert into staged
+        with pages as (select unnest(?::varchar[]) as page),
+        records as (
+            select
+                unnest(from_json(page, '{_page_schema(endpoint)}').results) as r,
+                unnest(from_json(page, '{{"results": ["JSON"]}}').results) as record
+            from pages
+        ),
+        typed as (
+            select r, record, {_typed(endpoint)} from records
+        ),
+        checked as (
+            select
+                {_names(endpoint)},
+                {_extra(endpoint)} as extra,
+                coalesce(nullif({_leaf(endpoint.key)}, ''), md5(coalesce(record::varchar, 'null'))) as key,
+                {_is_deleted(endpoint)} as is_deleted,
+                {_reason([*_value_faults(endpoint), *_object_faults(endpoint)])} as reason,
+                record
+            from typed
+        )
+        select * replace (
+            -- A deletion needs nothing but the id.
+            case when not is_deleted or id is null then reason end as reason,
+            case when reason is not null then coalesce(record, 'null') end as record
+        )
+        from checked
+    """
+
+
+def _stage_documented(endpoint: Endpoint) -> str:
+    """Stages a page that is as documented, without a second look into its JSON; fails if a value cannot be right."""
+    return f"""
+        insert into staged
+        with pages as (select unnest(?::varchar[]) as page),
+        records as (
+            select unnest(from_json(page, '{_page_schema(endpoint)}').results) as r from pages
+        ),
+        typed as (
+            select r, {_typed(endpoint)} from records
+        ),
+        checked as (
+            select
+                {_names(endpoint)},
+                {_leaf(endpoint.key)} as key,
+                {_is_deleted(endpoint)} as is_deleted,
+                {_reason(_value_faults(endpoint))} as reason
+            from typed
+        )
+        select
+            {_names(endpoint)},
+            null as extra,
+            key,
+            is_deleted,
+            case when reason is not null and (not is_deleted or id is null) then error(reason)::varchar end as reason,
+            null as record
+        from checked
+    """
+
+
+def _typed(endpoint: Endpoint) -> str:
+    return ", ".join(f'{_cast(column)} as "{column.name}"' for column in endpoint.columns)
+
+
+def _names(endpoint: Endpoint) -> str:
+    return ", ".join(f'"{column.name}"' for column in endpoint.columns)
+
+
+def _is_deleted(endpoint: Endpoint) -> str:
+    if not endpoint.deleted_status:
+        return "false"
+    status = next(column for column in endpoint.columns if column.name == "status")
+    return f"coalesce({_leaf(status)} = '{endpoint.deleted_status}', false)"
+
+
+def _reason(faults: Iterable[str]) -> str:
+    return f"nullif(concat_ws('; ', {', '.join(faults)}), '')"
+
+
 def _content(endpoint: Endpoint) -> list[str]:
     return [*(column.name for column in endpoint.columns), "extra"]
 
 
 def _page_schema(endpoint: Endpoint) -> str:
     """The shape of a page for `from_json`, with text leaves; lists stay JSON, to be told from other things."""
-    record = _tree(endpoint, lambda column: "JSON" if column.type in _LISTS else "VARCHAR")
+    record = endpoint.shape(lambda column: "JSON" if column.type in _LISTS else "VARCHAR")
     return json.dumps({"results": [record]})
-
-
-def _tree(endpoint: Endpoint, leaf: Callable[[Column], Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for column in endpoint.columns:
-        *parents, last = column.path.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf(column)
-    return tree
 
 
 def _leaf(column: Column) -> str:
@@ -298,7 +354,7 @@ def _cast(column: Column) -> str:
             return f"try_cast({raw} as {column.type.value})"
 
 
-def _faults(endpoint: Endpoint) -> Iterator[str]:
+def _value_faults(endpoint: Endpoint) -> Iterator[str]:
     """SQL expressions that say in words why a record cannot be right, and are null where it can be."""
     for column in endpoint.columns:
         if fault := _fault(column):
@@ -310,6 +366,10 @@ def _faults(endpoint: Endpoint) -> Iterator[str]:
         no_day = " and ".join(f"{_leaf(column)} is null" for column in stamps)
         words = " and ".join(column.path for column in stamps)
         yield f"case when {no_day} then 'no day to count it in: {words} missing' end"
+
+
+def _object_faults(endpoint: Endpoint) -> Iterator[str]:
+    """The same for values that have to be objects."""
     for path in _object_paths(endpoint):
         # What is no object reads as one whose leaves are all null. Only where the first leaf is, it is worth
         # a look into the JSON.
@@ -367,7 +427,7 @@ def _object_paths(endpoint: Endpoint) -> list[str]:
 
 def _extra(endpoint: Endpoint) -> str:
     """What of the record has no column, as JSON in the shape it came; null if nothing."""
-    known = _tree(endpoint, lambda column: None)
+    known = endpoint.shape(lambda column: None)
     objects = {"$": list(known)} | {f"$.{path}": list(_at(known, path)) for path in _object_paths(endpoint)}
     rest = f"json_merge_patch(record, '{json.dumps(known)}')::varchar"
     for path in reversed(_object_paths(endpoint)):

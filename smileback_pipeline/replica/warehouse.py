@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -25,7 +26,10 @@ class WarehouseError(Exception):
 
 
 class Warehouse:
-    """One DuckDB file. Other processes can open it whenever no `connect` block is running."""
+    """One DuckDB file. Other processes can open it whenever no `connect` block is running.
+
+    Between the blocks, `session` goes on: a DuckDB in memory, whose temporary tables the blocks see too.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,17 @@ class Warehouse:
         self._patience_seconds = patience_seconds
         self._on_wait = on_wait
 
+    @cached_property
+    def session(self) -> duckdb.DuckDBPyConnection:
+        """Where pages are parsed while nobody is kept from the file."""
+        session = duckdb.connect()
+        # What does not fit into memory is spilled beside the file, where there has to be room anyway.
+        session.execute(
+            f"set TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}'; "
+            f"set temp_directory = {_quoted(self.path, '.tmp')}"
+        )
+        return session
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file, with the tables of schema `replica` in it, and close it whatever happens.
@@ -46,20 +61,29 @@ class Warehouse:
         """
         if not self.path.exists():
             self._create()
-        connection = self._open()
+        self._attach()
         try:
-            connection.execute(f"set TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}'")
-            _migrate(connection, self.path)
-            yield connection
-        finally:
-            connection.close()
+            self.session.execute("use warehouse")
+            _migrate(self.session, self.path)
+            yield self.session
+            self.session.execute("use memory; detach warehouse")
+        except BaseException:
+            # Whatever state it is in: a session that is closed holds no file.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the session; the next use begins another."""
+        if "session" in self.__dict__:
+            self.session.close()
+            del self.session
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         duckdb.connect(self.path, config={"storage_compatibility_version": STORAGE_VERSION}).close()
         self.path.chmod(0o600)
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    def _attach(self) -> None:
         def is_locked(error: Exception) -> bool:
             if isinstance(error, duckdb.IOException) and "lock" in str(error):
                 self._on_wait(f"Waiting for {self.path}: another program has it open ({_holder(error)}).")
@@ -71,7 +95,7 @@ class Warehouse:
                 on=is_locked, attempts=None, timeout=self._patience_seconds, wait_initial=0.1, wait_max=5
             ):
                 with attempt:
-                    return duckdb.connect(self.path)
+                    self.session.execute(f"attach {_quoted(self.path)} as warehouse")
         except duckdb.Error as error:
             if is_locked(error):
                 raise WarehouseError(
@@ -82,7 +106,6 @@ class Warehouse:
                 f"{self.path} cannot be opened ({_first_line(error)}). If a newer DuckDB wrote it, upgrade; if "
                 "it is damaged, move it away and sync: SmileBack still has everything."
             ) from None
-        raise AssertionError("retry_context ends by returning or raising")
 
 
 @contextlib.contextmanager
@@ -148,6 +171,10 @@ def _holder(error: Exception) -> str:
     """What DuckDB says of the process that holds the lock, such as `python3 (PID 4711)`."""
     _, _, told = _first_line(error).partition("Conflicting lock is held in ")
     return told.split(" by user")[0].split(". ")[0] or "by whom is unknown"
+
+
+def _quoted(path: Path, suffix: str = "") -> str:
+    return "'" + f"{path}{suffix}".replace("'", "''") + "'"
 
 
 def _first_line(error: Exception) -> str:
