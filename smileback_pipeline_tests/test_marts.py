@@ -232,6 +232,49 @@ def test_a_project_score_is_the_mean_of_its_categories_means(warehouse: Warehous
     assert warehouse.scores("project_survey_score", "all", "company") == {"Acme": (3, 3.25), "Bolt": (1, 3.0)}
 
 
+def test_beside_a_score_stand_its_parts_and_its_interval(warehouse: Warehouse) -> None:
+    def stated(metric: str, grain: str, period_start: date | None = None, member: str = "all") -> tuple[Any, ...]:
+        start = f"'{period_start}'" if period_start else "null"
+        (row,) = warehouse.query(
+            "select value, value_low, value_high, count_positive, count_neutral, count_negative, is_small_sample "
+            f"from marts.scores where metric = '{metric}' and grain = '{grain}' and member = '{member}' "
+            f"and period_start is not distinct from {start}"
+        )
+        return row
+
+    def near(value: float) -> Any:
+        return pytest.approx(value, abs=0.001)
+
+    # Adjusted Wald: of 2 positive and 2 negative among 5, (2.75 + 2.75) / 8 varies around 0.
+    assert stated("net_csat", "all") == (0.0, near(-57.457), near(57.457), 2, 1, 2, True)
+    assert stated("net_csat", "day", OCT_25) == (100.0, near(-48.499), 100.0, 1, 0, 0, True)
+    assert stated("net_csat", "day", OCT_26) == (-50.0, near(-79.449), near(39.449), 0, 1, 1, True)
+    assert stated("net_csat", "day", JAN_1) == (-100.0, -100.0, near(48.499), 0, 0, 1, True)
+    assert stated("nps", "all") == (-25.0, near(-72.731), near(44.160), 1, 1, 2, True)
+    # Wilson.
+    assert stated("response_rate", "all") == (pytest.approx(5 / 7), near(0.3589), near(0.9178), 5, None, None, True)
+    assert stated("response_rate", "day", OCT_27) == (0.0, 0.0, near(0.7935), 0, None, None, True)
+    # One rating of 5, and ratings of 1, 2 and 3; together as good as 2 / (1 / 1 + 1 / 3) of each.
+    assert stated("project_survey_score", "all", member="Budget") == (5.0, near(1.8262), 5.0, None, None, None, True)
+    assert stated("project_survey_score", "all", member="Time")[:3] == (2.0, near(1.1474), near(3.9756))
+    assert stated("project_survey_score", "all")[:3] == (3.5, near(1.4593), near(4.8215))
+
+
+def test_beside_net_csat_stands_the_share_of_positive_ratings(warehouse: Warehouse) -> None:
+    def percent(where: str) -> list[tuple[Any, ...]]:
+        return warehouse.query(
+            f"select csat_percent, csat_percent_low, csat_percent_high from marts.scores where {where}"
+        )
+
+    assert percent("metric = 'net_csat' and grain = 'all' and dimension = 'all'") == [
+        (40.0, pytest.approx(11.762, abs=0.001), pytest.approx(76.928, abs=0.001))
+    ]
+    assert percent("metric = 'net_csat' and grain = 'day' and period_start = '2026-01-01' and dimension = 'all'") == [
+        (0.0, 0.0, pytest.approx(79.345, abs=0.001))
+    ]
+    assert set(percent("metric != 'net_csat'")) == {(None, None, None)}
+
+
 def test_an_answer_counts_once_for_each_of_its_members(warehouse: Warehouse) -> None:
     scores = warehouse.scores
     assert scores("net_csat", "all", "agent") == {"AK": (3, MINUS_THIRD), "ak": (1, -100.0), "NF": (2, 100.0)}
