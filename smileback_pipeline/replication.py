@@ -18,7 +18,7 @@ import duckdb
 from smileback_pipeline.api.client import SmileBackClient
 from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
-from smileback_pipeline.replica.landing import Changes, begin_staging, remove_unseen, stage, upsert
+from smileback_pipeline.replica.landing import Changes, begin_staging, deleted_keys, remove_unseen, stage, upsert
 from smileback_pipeline.replica.state import UNPUBLISHED, SyncState, forget_seen, load_state, save_note, save_state
 from smileback_pipeline.replica.summary import Summary, summarize
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
@@ -34,12 +34,38 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
+class Tally:
+    """How many records SmileBack has, and what became of them here."""
+
+    listed: int
+    """Records in the whole list when the walk began or, without a filter, when it ended."""
+    rows: int
+    set_aside: int
+    deleted: int
+    """Records that are in the list to say that they are deleted."""
+    meanwhile: int
+    """Records with a stamp after the walk began: the list may have become so much longer or shorter."""
+
+    @property
+    def accounted_for(self) -> int:
+        """The listed records that are known here."""
+        return self.rows + self.set_aside + self.deleted
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether no more records are missing, or too many, than changes during the walk explain."""
+        return abs(self.listed - self.accounted_for) <= self.meanwhile
+
+
+@dataclass(frozen=True)
 class Replicated:
     """What replicating an endpoint did and cost."""
 
     changes: Changes
     summary: Summary
     """What the replica holds now."""
+    tally: Tally | None
+    """None unless the whole list was read in one go."""
     requests: int
     waited_seconds: float
     watermark: datetime | None
@@ -76,6 +102,9 @@ def replicate(
     # Keys are noted to find what is gone: where nothing was replicated before, nothing can be.
     keeps_track = state.walk_is_full and before.read_whole_at is not None
     walk = Walk(lambda stamp, offset: client.fetch_page(endpoint, since=stamp, offset=offset), since=state.walk_from)
+    is_whole = state.walk_is_full and state.walk_from is None
+    listed: int | None = None
+    deleted: set[str] = set()
     changes = Changes()
     newest = None
     read = 0
@@ -86,6 +115,9 @@ def replicate(
         if chunks:
             newest = chunks[-1].newest
             state = replace(state, walk_from=chunks[-1].resume_from)
+            # A walk by key filters from its second page on.
+            if is_whole and (listed is None or not endpoint.filter):
+                listed = chunks[0 if endpoint.filter else -1].page.count
             read += sum(len(chunk.page) for chunk in chunks)
             progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
         if end is None:
@@ -97,6 +129,8 @@ def replicate(
                     forget_seen(connection, endpoint)
                     is_begun = True
                 landed = upsert(connection, endpoint, timezone=settings.timezone, keeps_track=keeps_track)
+                if is_whole and endpoint.deleted_status:
+                    deleted |= deleted_keys(connection)
                 if end is _End.WALK:
                     if keeps_track:
                         landed += remove_unseen(connection, endpoint, timezone=settings.timezone)
@@ -105,12 +139,14 @@ def replicate(
                 save_state(connection, endpoint, state)
                 _note_changes(connection, endpoint, landed)
             if end is _End.WALK:
-                summary = summarize(connection, endpoint)
+                summary = summarize(connection, endpoint, start=settings.start)
+                meanwhile = _count_since(connection, endpoint, state.synced_at)
         changes += landed
         begin_staging(warehouse.session, endpoint)
     return Replicated(
         changes=changes,
         summary=summary,
+        tally=None if listed is None else Tally(listed, summary.rows, summary.rejected, len(deleted), meanwhile),
         requests=client.requests - requests_before,
         waited_seconds=client.waited_seconds - waited_before,
         watermark=state.watermark,
@@ -165,6 +201,17 @@ def _completed(endpoint: Endpoint, state: SyncState, newest: datetime | None, lo
 def _note_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changes: Changes) -> None:
     if changes:
         save_note(connection, UNPUBLISHED, f"changes of {endpoint.name}")
+
+
+def _count_since(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, instant: datetime | None) -> int:
+    """Rows with a stamp at or after an instant; none where there is no stamp."""
+    if not endpoint.filter:
+        return 0
+    row = connection.execute(
+        f"select count(*) from replica.{endpoint.name} where {endpoint.filter.stamp} >= ?", [instant]
+    ).fetchone()
+    assert row is not None
+    return row[0]
 
 
 class _End(Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The reporting time zone, which cuts days."""
         return ZoneInfo(self.timezone)
+
+    @property
+    def start(self) -> datetime:
+        """The instant at which the first daily partition begins."""
+        return datetime.combine(self.start_date, time(), self.zone)
 
     @property
     def lookback(self) -> timedelta:

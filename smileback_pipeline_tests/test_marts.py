@@ -390,9 +390,15 @@ def test_what_comes_back_and_a_backfilled_range_equal_the_first_build(
 def test_a_mart_that_disagrees_with_its_facts_fails_the_build(warehouse: Warehouse) -> None:
     warehouse.query("update marts.nps_daily set count_promoters = 0, count_passives = 2 where date_day = '2025-03-30'")
     warehouse.query("update intermediate.int_csat_by_member_daily set member_id = 'ak' where member_id = 'NF'")
-    done = warehouse.dbt("test", "--select", "test_type:singular")
+    warehouse.query("update marts.csat_response_daily set count_rated = 2 where date_day = '2025-12-31'")
+    done = warehouse.dbt("test", "--select", "test_type:data")
     assert done.returncode == 1
-    for test in ("daily_marts_equal_their_facts", "every_member_counts_its_answers_once"):
+    for test in (
+        "nps_daily_equals_its_facts",
+        "csat_response_daily_counts_add_up",
+        "every_review_is_in_its_day",
+        "every_member_counts_its_answers_once",
+    ):
         assert f"Failure in test {test}" in done.stdout
 
 

@@ -1,5 +1,5 @@
 -- An answer that was forgotten, or counted twice for a member, shows in the member's totals.
-{{ config(tags=['whole_history']) }}
+{{ config(tags=['whole_history'], meta={'dagster': {'ref': {'name': 'int_csat_by_member_daily'}}}) }}
 
 with members as (
     select

@@ -15,11 +15,14 @@ import filelock
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject
 from packaging.version import Version
 
+from smileback_pipeline.assets.checks import MARTS_FRESHNESS
 from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 DBT_DIRECTORY = PROJECT_ROOT / "dbt_project"
 MARTS = "marts"
 DAILY_TAG = "daily"
+WHOLE_HISTORY_TAG = "whole_history"
+"""Of the tests that read all of history, which an increment leaves out."""
 _SOURCES = ("dbt_project.yml", "profiles.yml", "models/**/*", "macros/**/*", "tests/**/*")
 
 
@@ -44,10 +47,23 @@ class MartsTranslator(DagsterDbtTranslator):
         model = manifest["nodes"].get(unique_id)
         if model is None:
             return spec
-        is_daily = DAILY_TAG in model["tags"]
+        layer = model["fqn"][1]
         return spec.replace_attributes(
-            group_name=model["fqn"][1], partitions_def=self._days if is_daily else None, skippable=True
+            group_name=layer,
+            partitions_def=self._days if DAILY_TAG in model["tags"] else None,
+            freshness_policy=MARTS_FRESHNESS if layer == MARTS else None,
+            skippable=True,
         )
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """See DagsterDbtTranslator, which does not look at a test's description."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        test = manifest["nodes"][unique_id]
+        # A step that leaves out a blocking check is warned about each time. Any failed test fails the step anyway.
+        is_blocking = bool(spec and spec.blocking and WHOLE_HISTORY_TAG not in test["tags"])
+        return spec and spec._replace(description=test["description"] or None, blocking=is_blocking)
 
 
 def prepared_dbt_project() -> DbtProject:

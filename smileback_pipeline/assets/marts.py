@@ -11,7 +11,7 @@ import duckdb
 from dagster_dbt import DbtCliInvocation, DbtCliResource, DbtProject, dbt_assets
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
-from smileback_pipeline.assets.dbt import MARTS, MartsTranslator, fingerprint
+from smileback_pipeline.assets.dbt import MARTS, WHOLE_HISTORY_TAG, MartsTranslator, fingerprint
 from smileback_pipeline.assets.metadata import Metadata, day_metadata, row_counts, score_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import WarehouseResource
@@ -20,6 +20,7 @@ from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.automation.partitions import build_daily_partitions
 from smileback_pipeline.replica.state import (
     BUILT_WITH,
+    UNCHECKED,
     UNPUBLISHED,
     add_pending_days,
     clear_pending_days,
@@ -51,23 +52,34 @@ def build_mart_assets(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: WarehouseResource
     ) -> Iterator[Any]:
         if not context.selected_asset_keys:
-            # Somebody asks for checks alone.
-            yield from dbt.cli(["build"], context=context).stream()
+            # Somebody asks for checks alone. What they find stays in the way of the next publication.
+            events, failure = _run(dbt.cli(["build"], context=context), project)
+            if failure:
+                with warehouse.get_connection() as connection:
+                    save_note(connection, UNCHECKED, "a check has failed")
+            yield from events
+            if failure:
+                raise failure
             return
         # A routine run is started for today, but has nothing to do for it unless something changed.
-        asked = [] if context.run.job_name == SYNC_JOB or not context.has_partition_key_range else _asked(context)
+        asked = [] if context.run.job_name == SYNC_JOB else list(map(date.fromisoformat, _partition_keys(context)))
         with warehouse.get_connection() as connection:
             add_pending_days(connection, asked)
             pending = pending_days(connection)
             is_stale = load_note(connection, BUILT_WITH) != built_with
             is_unpublished = load_note(connection, UNPUBLISHED) is not None or not settings.analytics_path.exists()
-            if not (pending or is_stale or is_unpublished):
+            is_unchecked = is_stale or load_note(connection, UNCHECKED) is not None
+            if not (pending or is_unpublished or is_unchecked):
                 context.log.info("Nothing has changed since the marts were built.")
                 return
             save_note(connection, UNPUBLISHED, "marts to be built")
+            if is_stale:
+                save_note(connection, UNCHECKED, "all marts are built anew")
         # The first time, or when the models or the time zone are no longer those that built the marts.
         (reporter or LogReporter(context.log)).rebuilding(pending, everything=is_stale)
-        invocation = dbt.cli(["build", *(["--full-refresh"] if is_stale else [])], context=context)
+        arguments = ["--full-refresh"] if is_stale else []
+        arguments += [] if is_unchecked else ["--exclude", f"tag:{WHOLE_HISTORY_TAG}"]
+        invocation = dbt.cli(["build", *arguments], context=context)
         # Passed on when dbt is done: only then the file can be asked for the numbers that go with them.
         events, failure = _run(invocation, project)
         with warehouse.get_connection() as connection:
@@ -76,6 +88,8 @@ def build_mart_assets(
                 with transaction(connection):
                     clear_pending_days(connection, pending)
                     save_note(connection, BUILT_WITH, built_with)
+                    if is_unchecked:
+                        save_note(connection, UNCHECKED, None)
             described = _describe(context, connection, events, pending)
         yield from events
         if failure:
@@ -106,8 +120,10 @@ def _keep_parsed(target: Path, project: DbtProject) -> None:
     shutil.rmtree(target, ignore_errors=True)
 
 
-def _asked(context: dg.AssetExecutionContext) -> list[date]:
-    return [date.fromisoformat(key) for key in context.partition_keys]
+def _partition_keys(context: dg.AssetExecutionContext) -> set[str]:
+    """The days that the run was started for."""
+    has_partitions = context.has_partition_key or context.has_partition_key_range
+    return set(context.partition_keys) if has_partitions else set()
 
 
 def _describe(
@@ -115,7 +131,6 @@ def _describe(
 ) -> dict[dg.AssetKey, dict[str, Metadata]]:
     """Put metadata beside the marts that were built; return what is to be told of each day of the daily ones."""
     built = [context.asset_key_for_output(event.output_name) for event in events if isinstance(event, dg.Output)]
-    own = set(context.partition_keys) if context.has_partition_key_range else set()
     by_day = {}
     for key, rows in zip(built, row_counts(connection, [key.path for key in built]), strict=True):
         if rows is not None:
@@ -124,7 +139,7 @@ def _describe(
             context.add_asset_metadata({"days_rebuilt": len(rebuilt), **score_metadata(connection)}, asset_key=key)
         elif context.assets_def.specs_by_key[key].partitions_def:
             by_day[key] = day_metadata(connection, key.path[-1], rebuilt)
-            for partition in own & set(by_day[key]):
+            for partition in _partition_keys(context) & set(by_day[key]):
                 context.add_asset_metadata(by_day[key][partition], asset_key=key, partition_key=partition)
     return by_day
 
@@ -136,8 +151,7 @@ def _log_days(
     described: dict[dg.AssetKey, dict[str, Metadata]],
 ) -> None:
     """Record the rebuilt days as materialized, besides those that the run was started for."""
-    own = set(context.partition_keys) if context.has_partition_key_range else set()
-    others = {day.isoformat() for day in rebuilt} & set(days.get_partition_keys()) - own
+    others = {day.isoformat() for day in rebuilt} & set(days.get_partition_keys()) - _partition_keys(context)
     log_materializations(
         context,
         [

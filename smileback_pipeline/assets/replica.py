@@ -1,16 +1,19 @@
 """The replica's nine assets, one a SmileBack endpoint, materialized by one walk each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 
 import dagster as dg
 import pydantic
 
 from smileback_pipeline.api.errors import AccessError, ApiError
+from smileback_pipeline.assets.checks import REPLICA_FRESHNESS, replica_check_results, replica_check_specs
 from smileback_pipeline.assets.metadata import replication_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
 from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
+from smileback_pipeline.replica.state import UNCHECKED, save_note
+from smileback_pipeline.replica.summary import summarize
 from smileback_pipeline.replica.warehouse import WarehouseError
 from smileback_pipeline.replication import replicate
 from smileback_pipeline.settings import ConfigurationError, Settings
@@ -33,15 +36,17 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
         name="replicate",
         specs=[
             dg.AssetSpec(
-                [REPLICA, endpoint.name],
+                _key(endpoint),
                 description=endpoint.description,
                 group_name=REPLICA,
                 kinds={"api", "duckdb"},
                 skippable=True,
+                freshness_policy=REPLICA_FRESHNESS,
                 metadata={"dagster/column_schema": _column_schema(endpoint)},
             )
             for endpoint in ENDPOINTS
         ],
+        check_specs=[spec for endpoint in ENDPOINTS for spec in replica_check_specs(endpoint, _key(endpoint))],
         can_subset=True,
     )
     def replicate_endpoints(
@@ -49,9 +54,15 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
         config: SyncConfig,
         smileback: SmileBackResource,
         warehouse: WarehouseResource,
-    ) -> Iterator[dg.MaterializeResult]:
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         listener = reporter or LogReporter(context.log)
         selected = _selected(context, config)
+        if not context.selected_asset_keys:
+            yield from _asked(context, _judged_as_it_is(warehouse, settings))
+            return
+        if config.full:
+            with warehouse.get_connection() as connection:
+                save_note(connection, UNCHECKED, "everything is read again")
         failures: dict[str, Exception] = {}
         try:
             client = smileback.client(listener.waiting)
@@ -79,8 +90,9 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
                     failures[endpoint.name] = error
                 else:
                     listener.replicated(endpoint, result)
-                    yield dg.MaterializeResult(
-                        asset_key=[REPLICA, endpoint.name], metadata=replication_metadata(result)
+                    yield dg.MaterializeResult(asset_key=_key(endpoint), metadata=replication_metadata(result))
+                    yield from _asked(
+                        context, replica_check_results(_key(endpoint), settings, result.summary, result.tally)
                     )
         if failures:
             raise dg.Failure(
@@ -91,6 +103,28 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
     return replicate_endpoints
 
 
+def _key(endpoint: Endpoint) -> dg.AssetKey:
+    return dg.AssetKey([REPLICA, endpoint.name])
+
+
+def _judged_as_it_is(warehouse: WarehouseResource, settings: Settings) -> Iterator[dg.AssetCheckResult]:
+    """Judge the whole replica without asking SmileBack."""
+    with warehouse.get_connection() as connection:
+        for endpoint in ENDPOINTS:
+            summary = summarize(connection, endpoint, start=settings.start)
+            yield from replica_check_results(_key(endpoint), settings, summary, None)
+
+
+def _asked(
+    context: dg.AssetExecutionContext, results: Iterable[dg.AssetCheckResult]
+) -> Iterator[dg.AssetCheckResult]:
+    """The results of the checks that the run was started for."""
+    for result in results:
+        assert result.asset_key and result.check_name
+        if dg.AssetCheckKey(result.asset_key, result.check_name) in context.selected_asset_check_keys:
+            yield result
+
+
 def _selected(context: dg.AssetExecutionContext, config: SyncConfig) -> list[Endpoint]:
     names = [endpoint.name for endpoint in ENDPOINTS]
     if unknown := sorted(set(config.endpoints) - set(names)):
@@ -98,7 +132,7 @@ def _selected(context: dg.AssetExecutionContext, config: SyncConfig) -> list[End
     return [
         endpoint
         for endpoint in ENDPOINTS
-        if dg.AssetKey([REPLICA, endpoint.name]) in context.selected_asset_keys
+        if _key(endpoint) in context.selected_asset_keys
         and (not config.endpoints or endpoint.name in config.endpoints)
     ]
 

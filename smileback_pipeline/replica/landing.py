@@ -97,6 +97,11 @@ def upsert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezon
     return changes + Changes(set_aside=set_aside[0])
 
 
+def deleted_keys(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the keys of the staged records that say that they are deleted."""
+    return {key for (key,) in connection.execute("select key from staged where is_deleted").fetchall()}
+
+
 def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str) -> Changes:
     """Remove the rows that a complete walk over the whole list did not show any more."""
     connection.execute(

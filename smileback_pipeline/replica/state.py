@@ -34,6 +34,8 @@ BUILT_WITH = "marts_built_with"
 """Note: the fingerprint of what the marts were last built by."""
 UNPUBLISHED = "unpublished"
 """Note: present from the first change of the replica until analysts can see it."""
+UNCHECKED = "whole_history_unchecked"
+"""Note: present from a reason to check all of history until it has passed."""
 
 _COLUMNS = tuple(SyncState.__dataclass_fields__)
 

@@ -31,11 +31,16 @@ class Rejection:
 class Summary:
     """What the replica holds of an endpoint."""
 
+    endpoint: Endpoint
     rows: int
     """Live rows."""
     rejections: tuple[Rejection, ...]
     newest: tuple[dict[str, Any], ...]
     """The rows that came last, without text; empty where that would leave nothing to look at."""
+    early: int
+    """Rows with a day before the first partition."""
+    earliest: datetime | None
+    """The first instant of the early rows."""
 
     @property
     def rejected(self) -> int:
@@ -43,11 +48,17 @@ class Summary:
         return sum(rejection.records for rejection in self.rejections)
 
 
-def summarize(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Summary:
-    """Return what the replica holds of an endpoint."""
+def summarize(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, start: datetime) -> Summary:
+    """Return what the replica holds of an endpoint; partitions begin at `start`."""
     row = connection.execute(f"select count(*) from replica.{endpoint.name}").fetchone()
     assert row is not None
-    return Summary(row[0], _rejections(connection, endpoint), _newest(connection, endpoint))
+    return Summary(
+        endpoint,
+        row[0],
+        _rejections(connection, endpoint),
+        _newest(connection, endpoint),
+        *_early(connection, endpoint, start),
+    )
 
 
 def _rejections(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[Rejection, ...]:
@@ -75,3 +86,16 @@ def _newest(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[
         f"select {', '.join(names)} from replica.{endpoint.name} order by synced_at desc, id desc limit {_NEWEST_SHOWN}"
     )
     return tuple(dict(zip(names, row, strict=True)) for row in cursor.fetchall())
+
+
+def _early(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: datetime
+) -> tuple[int, datetime | None]:
+    if not endpoint.day_stamps:
+        return 0, None
+    first = f"least({', '.join(endpoint.day_stamps)})"
+    row = connection.execute(
+        f"select count(*), min({first}) from replica.{endpoint.name} where {first} < ?", [start]
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]
