@@ -94,6 +94,8 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
                     yield from _asked(
                         context, replica_check_results(_key(endpoint), settings, result.summary, result.tally)
                     )
+        # dbt, which comes next, needs the memory.
+        warehouse.warehouse.close()
         if failures:
             raise dg.Failure(
                 "; ".join(f"{name}: {error}" for name, error in failures.items()),
