@@ -1,6 +1,7 @@
 """A SmileBack of any size on loopback that costs next to nothing: pages are filled into a template on request.
 
-`python -m benchmarks.server REVIEWS PORT`; `POST /touch?n=1000` lets that many reviews change.
+`python -m benchmarks.server REVIEWS PORT`; `POST /touch?n=1000&days=30` lets that many reviews of the last 30 days
+change.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ class Reviews:
         self._step = timedelta(days=DAYS) / max(count, 1)
         self._changed: list[tuple[datetime, int]] = []
 
-    def touch(self, number: int) -> None:
-        """Let some reviews, anywhere in the two years, change now."""
+    def touch(self, number: int, days: int) -> None:
+        """Let some of the reviews of the last days change now."""
         begin = self._changed[-1][0] if self._changed else FIRST_STAMP + timedelta(days=DAYS, hours=1)
-        chosen = random.Random(len(self._changed)).sample(range(self.count), min(number, self.count))
+        recent = range(self.count - self.count * days // DAYS, self.count)
+        chosen = random.Random(len(self._changed)).sample(recent, min(number, len(recent)))
         self._changed += [(begin + timedelta(milliseconds=i + 1), review) for i, review in enumerate(chosen)]
 
     def page(self, since: datetime | None, offset: int, limit: int) -> bytes:
@@ -105,7 +107,7 @@ def build_app(count: int) -> Starlette:
         return Response(reviews.page(since, int(query.get("offset", 0)), limit), media_type="application/json")
 
     async def touch(request: Request) -> Response:
-        reviews.touch(int(request.query_params["n"]))
+        reviews.touch(int(request.query_params["n"]), int(request.query_params["days"]))
         return Response()
 
     return Starlette(
