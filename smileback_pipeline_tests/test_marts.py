@@ -19,7 +19,7 @@ import pytest
 from smileback_pipeline_tests.replica_fixture import Replica, Rows, write_replica
 
 DBT_PROJECT = Path(__file__).resolve().parent.parent / "dbt_project"
-OCT_25, OCT_26, OCT_27, OCT_28 = (date(2025, 10, day) for day in (25, 26, 27, 28))
+OCT_1, OCT_25, OCT_26, OCT_27, OCT_28 = (date(2025, 10, day) for day in (1, 25, 26, 27, 28))
 DEC_31, JAN_1 = date(2025, 12, 31), date(2026, 1, 1)
 MAR_30, MAR_31 = date(2025, 3, 30), date(2025, 3, 31)
 JUN_2, JUN_3 = date(2025, 6, 2), date(2025, 6, 3)
@@ -48,6 +48,7 @@ REVIEWS: Rows = {
         "ticket_closed_on": "2025-10-25T21:00:00Z",
         "rated_on": "2025-10-25T22:00:00Z",
         "ticket_agents": ["AK", "AK", " ", None, "ak"],
+        "status": "open",
         **BOARD_1,
         **ACME_2,
         **NAMELESS,
@@ -118,6 +119,11 @@ REPLICA: Replica = {
     "csat_boards": {"b1": {"name": "Engineering"}},
     "csat_companies": {"c1": {"name": "Acme"}},
 }
+
+
+def near(value: float) -> Any:
+    """Equal to what was worked out to three digits."""
+    return pytest.approx(value, abs=0.001)
 
 
 class Warehouse(NamedTuple):
@@ -242,9 +248,6 @@ def test_beside_a_score_stand_its_parts_and_its_interval(warehouse: Warehouse) -
         )
         return row
 
-    def near(value: float) -> Any:
-        return pytest.approx(value, abs=0.001)
-
     # Adjusted Wald: of 2 positive and 2 negative among 5, (2.75 + 2.75) / 8 varies around 0.
     assert stated("net_csat", "all") == (0.0, near(-57.457), near(57.457), 2, 1, 2, True)
     assert stated("net_csat", "day", OCT_25) == (100.0, near(-48.499), 100.0, 1, 0, 0, True)
@@ -267,12 +270,76 @@ def test_beside_net_csat_stands_the_share_of_positive_ratings(warehouse: Warehou
         )
 
     assert percent("metric = 'net_csat' and grain = 'all' and dimension = 'all'") == [
-        (40.0, pytest.approx(11.762, abs=0.001), pytest.approx(76.928, abs=0.001))
+        (40.0, near(11.762), near(76.928))
     ]
     assert percent("metric = 'net_csat' and grain = 'day' and period_start = '2026-01-01' and dimension = 'all'") == [
-        (0.0, 0.0, pytest.approx(79.345, abs=0.001))
+        (0.0, 0.0, near(79.345))
     ]
     assert set(percent("metric != 'net_csat'")) == {(None, None, None)}
+
+
+def test_a_rolling_score_is_that_of_its_days_and_compared_with_as_many_before(warehouse: Warehouse) -> None:
+    def rolling(metric: str, window_days: int, day: str) -> list[tuple[Any, ...]]:
+        return warehouse.query(
+            "select count_responses, value, count_responses_before, value_before, value_change "
+            "from marts.scores_rolling "
+            f"where metric = '{metric}' and window_days = {window_days} and date_day = '{day}' and dimension = 'all'"
+        )
+
+    # From 26 October on; the 30 days before end on the 25th.
+    assert rolling("net_csat", 30, "2025-11-24") == [(3, 0.0, 1, 100.0, -100.0)]
+    assert rolling("net_csat", 30, "2025-11-25") == [(1, 100.0, 3, 0.0, 100.0)]
+    assert rolling("net_csat", 30, "2025-12-01") == []
+    assert rolling("net_csat", 30, "2026-01-01") == [(1, -100.0, None, None, None)]
+    assert rolling("net_csat", 90, "2026-01-01") == [(5, 0.0, None, None, None)]
+    assert rolling("nps", 30, "2025-04-28") == [(4, -25.0, None, None, None)]
+    assert rolling("nps", 30, "2025-04-29") == [(1, -100.0, 3, 0.0, -100.0)]
+    assert rolling("project_survey_score", 90, "2025-07-01") == [(4, 3.5, None, None, None)]
+    assert warehouse.query(
+        "select member, count_responses, value from marts.scores_rolling "
+        "where metric = 'net_csat' and window_days = 90 and days_ago = 0 and dimension = 'company' order by member"
+    ) == [("Acme (c1)", 1, 100.0), ("Acme (c2)", 3, MINUS_THIRD)]
+
+
+def test_a_company_is_at_risk_when_somebody_is_unhappy_and_it_was_better_before(warehouse: Warehouse) -> None:
+    # Nobody of Acme (c2) had rated in the 90 days before.
+    assert warehouse.query(
+        "select company, is_csat_at_risk, is_nps_at_risk, is_fall_clear, count_open_negative, count_ratings, "
+        "count_negative, net_csat, net_csat_before, count_responses from marts.companies_at_risk"
+    ) == [("Acme (c2)", True, False, False, 1, 3, 2, MINUS_THIRD, None, None)]
+
+
+def test_nps_is_compared_with_the_campaign_before(warehouse: Warehouse) -> None:
+    assert warehouse.query(
+        "select campaign, member, count_responses, nps, campaign_before, nps_before, nps_change, nps_change_low, "
+        "nps_change_high from marts.nps_by_campaign order by 2, 1"
+    ) == [
+        ("Q1", "Acme", 1, 100.0, None, None, None, None, None),
+        ("Q2", "Acme", 1, -100.0, "Q1", 100.0, -200.0, -200.0, near(10.009)),
+        ("Q1", "all", 2, 0.0, None, None, None, None, None),
+        ("Q2", "all", 1, -100.0, "Q1", 0.0, -100.0, near(-173.335), near(65.620)),
+    ]
+
+
+def test_the_calendar_has_every_day_from_the_first_answer_to_the_latest(warehouse: Warehouse) -> None:
+    assert warehouse.query("select count(*), min(date_day), max(date_day) from marts.dim_days") == [
+        ((JAN_1 - MAR_30).days + 1, MAR_30, JAN_1)
+    ]
+    assert warehouse.query("select * exclude (date_day) from marts.dim_days where date_day = '2025-12-28'") == [
+        (date(2025, 12, 22), date(2025, 12, 1), OCT_1, date(2025, 1, 1), 2025, 52, 7, "Sunday", True, 4)
+    ]
+
+
+def test_the_time_from_closing_to_rating_is_known_where_a_ticket_was_closed_first(warehouse: Warehouse) -> None:
+    assert warehouse.query("select review_id, hours_to_rating from marts.fct_csat_reviews order by 1") == [
+        (1, pytest.approx(12)),
+        (2, 1.0),
+        (3, None),
+        (4, 11.0),
+        (5, None),
+        (6, None),
+        (7, None),
+    ]
 
 
 def test_an_answer_counts_once_for_each_of_its_members(warehouse: Warehouse) -> None:

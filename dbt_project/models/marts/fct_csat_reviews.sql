@@ -29,5 +29,8 @@ select
     rated_on,
     last_modified,
     rated_at,
-    response_at
+    response_at,
+    case
+        when rated_on >= ticket_closed_on then epoch_us(rated_on - ticket_closed_on) / 3600e6
+    end as hours_to_rating
 from reviews
