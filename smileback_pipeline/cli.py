@@ -154,6 +154,7 @@ def _sandbox_account() -> Iterator[None]:
         os.environ.update(
             SMILEBACK_DUCKDB_PATH=str(SANDBOX_DIRECTORY / "warehouse.duckdb"),
             SMILEBACK_ANALYTICS_PATH=str(SANDBOX_DIRECTORY / "analytics.duckdb"),
+            SMILEBACK_SCORECARD_PATH=str(SANDBOX_DIRECTORY / "scorecard.html"),
             SMILEBACK_TOKEN_PATH=str(SANDBOX_DIRECTORY / "tokens.json"),
             SMILEBACK_START_DATE="2024-01-01",
         )

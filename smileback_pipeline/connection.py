@@ -113,7 +113,8 @@ def _revoke(settings: Settings, token: Token) -> None:
 def local_files(settings: Settings) -> list[Path]:
     """The files that hold a copy of SmileBack's data, of those that exist."""
     databases = (settings.duckdb_path, settings.analytics_path)
-    return [path for database in databases for path in (database, Path(f"{database}.wal")) if path.exists()]
+    files = [path for database in databases for path in (database, Path(f"{database}.wal"))]
+    return [path for path in (*files, settings.scorecard_path) if path.exists()]
 
 
 def purge(settings: Settings, say: Say) -> None:

@@ -16,16 +16,11 @@ from rich.status import Status
 from rich.table import Column, Table
 
 from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
+from smileback_pipeline.metrics import METRICS
 from smileback_pipeline.replication import Replicated
 from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 _SECONDS_A_LINE = 5
-_METRICS = (
-    ("net_csat", "Net CSAT, -100 to +100", "{:+.1f}", "rated"),
-    ("response_rate", "Response rate", "{:.1%}", "reviews"),
-    ("nps", "NPS, -100 to +100", "{:+.1f}", "responses"),
-    ("project_survey_score", "Project score, 1 to 5", "{:.2f}", "ratings"),
-)
 _QUARTERS_SHOWN = 3
 _SCORES = """
 select metric, grain, period_start, count_responses, value
@@ -102,6 +97,7 @@ class ConsoleReporter:
         path = _shown(settings.analytics_path)
         self.console.print(f"\nThe file to open: {path}", soft_wrap=True)
         self.console.print(f'  duckdb -readonly {path} "from marts.scores limit 10"', soft_wrap=True)
+        self.console.print(f"The scorecard, for a browser: {_shown(settings.scorecard_path)}", soft_wrap=True)
 
     def _now(self, text: str, *, is_due: bool = False) -> None:
         if self._status:
@@ -133,14 +129,18 @@ def _scores(path: Path) -> Table:
     values = {(metric, period): (value, count) for metric, _, period, count, value in rows}
     quarters = sorted({period for _, period in values if period}, reverse=True)[:_QUARTERS_SHOWN]
     table = _table("score", "all time", "of", *(f"{day.year} Q{(day.month + 2) // 3}" for day in quarters))
-    for metric, title, form, counted in _METRICS:
-        if (metric, None) not in values:
+    for metric in METRICS:
+        title = f"{metric.title}, {metric.scale}" if metric.scale else metric.title
+        if (metric.name, None) not in values:
             table.add_row(title, "no answers")
             continue
-        value, count = values[metric, None]
-        by_quarter = (values.get((metric, quarter)) for quarter in quarters)
+        value, count = values[metric.name, None]
+        by_quarter = (values.get((metric.name, quarter)) for quarter in quarters)
         table.add_row(
-            title, form.format(value), f"{count:,} {counted}", *(form.format(q[0]) if q else "" for q in by_quarter)
+            title,
+            metric.written(value),
+            f"{count:,} {metric.counted}",
+            *(metric.written(q[0]) if q else "" for q in by_quarter),
         )
     return table
 

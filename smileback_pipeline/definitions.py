@@ -6,7 +6,7 @@ import dagster as dg
 
 from smileback_pipeline.assets.dbt import dbt_command_line, prepared_dbt_project, set_dbt_environment
 from smileback_pipeline.assets.marts import build_mart_assets
-from smileback_pipeline.assets.published import build_published_asset
+from smileback_pipeline.assets.published import build_published_asset, build_scorecard_asset
 from smileback_pipeline.assets.replica import build_replica_assets
 from smileback_pipeline.assets.reporting import Reporter
 from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
@@ -27,6 +27,7 @@ def build_definitions(settings: Settings, reporter: Reporter | None = None) -> d
             build_replica_assets(settings, reporter),
             marts,
             build_published_asset(settings, sorted(marts.keys)),
+            build_scorecard_asset(settings),
         ],
         jobs=[build_sync_job()],
         resources={

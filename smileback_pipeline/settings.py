@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     """0 means that the server has no limit."""
     duckdb_path: ProjectPath = Path("data/warehouse.duckdb")
     analytics_path: ProjectPath = Path("data/analytics.duckdb")
+    scorecard_path: ProjectPath = Field(
+        default_factory=lambda given: given.get("analytics_path", PROJECT_ROOT).with_name("scorecard.html")
+    )
+    """Beside the analysts' file unless it is set."""
     start_date: date = date(2020, 1, 1)
     timezone: str = "UTC"
     lookback_seconds: int = Field(300, ge=0)
@@ -91,9 +95,11 @@ class Settings(BaseSettings):
         return path
 
     @model_validator(mode="after")
-    def _files_are_two(self) -> Self:
-        if self.duckdb_path.resolve() == self.analytics_path.resolve():
-            raise ValueError("SMILEBACK_DUCKDB_PATH and SMILEBACK_ANALYTICS_PATH must be two files")
+    def _files_are_different(self) -> Self:
+        if len({path.resolve() for path in (self.duckdb_path, self.analytics_path, self.scorecard_path)}) < 3:
+            raise ValueError(
+                "SMILEBACK_DUCKDB_PATH, SMILEBACK_ANALYTICS_PATH and SMILEBACK_SCORECARD_PATH must be different files"
+            )
         return self
 
     @cached_property

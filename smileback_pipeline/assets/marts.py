@@ -67,7 +67,9 @@ def build_mart_assets(
             add_pending_days(connection, asked)
             pending = pending_days(connection)
             is_stale = load_note(connection, BUILT_WITH) != built_with
-            is_unpublished = load_note(connection, UNPUBLISHED) is not None or not settings.analytics_path.exists()
+            is_unpublished = load_note(connection, UNPUBLISHED) is not None or not (
+                settings.analytics_path.exists() and settings.scorecard_path.exists()
+            )
             is_unchecked = is_stale or load_note(connection, UNCHECKED) is not None
             if not (pending or is_unpublished or is_unchecked):
                 context.log.info("Nothing has changed since the marts were built.")

@@ -1,12 +1,14 @@
-"""The analysts' file, published when the marts are built."""
+"""What people open: the analysts' file, published when the marts are built, and the scorecard that is made of it."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import dagster as dg
+import duckdb
 
 from smileback_pipeline.assets.resources import WarehouseResource
 from smileback_pipeline.automation.jobs import SYNC_JOB
-from smileback_pipeline.replica.publishing import PublishingError, publish
+from smileback_pipeline.replica.publishing import PublishingError, publish, replacing
 from smileback_pipeline.replica.state import UNCHECKED, UNPUBLISHED, load_note, pending_days, save_note
 from smileback_pipeline.settings import Settings
 
@@ -30,7 +32,7 @@ def build_published_asset(settings: Settings, marts: Sequence[dg.AssetKey]) -> d
             dg.AssetCheckSpec(
                 _NOTHING_PENDING,
                 asset=key,
-                blocking=True,
+                # What comes after is stopped by the failure; as a blocking check, Dagster would warn of quiet runs.
                 description="The marts are built and checked for all that the replica says; else nothing is published.",
             )
         ],
@@ -64,3 +66,41 @@ def build_published_asset(settings: Settings, marts: Sequence[dg.AssetKey]) -> d
         )
 
     return analytics
+
+
+def build_scorecard_asset(settings: Settings) -> dg.AssetsDefinition:
+    """The scores as one page for those who open a browser rather than a database."""
+    target = settings.scorecard_path
+
+    @dg.asset(
+        key=[PUBLISHED, "scorecard"],
+        deps=[dg.AssetKey([PUBLISHED, "analytics"])],
+        group_name=PUBLISHED,
+        kinds={"html", "file"},
+        description="One HTML page made from the published file: scores with their intervals and trends, agents, "
+        "companies, the latest negative comments. It needs no network, can be mailed and printed.",
+    )
+    def scorecard(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+        # Imported here: templates and pictures are no concern of those who load the definitions.
+        from smileback_pipeline.scorecard.page import render_scorecard
+
+        try:
+            page = render_scorecard(settings.analytics_path, datetime.now(settings.zone))
+            with replacing(target) as new:
+                new.write_text(page, encoding="utf-8")
+        except (OSError, duckdb.Error) as error:
+            with warehouse.get_connection() as connection:
+                save_note(connection, UNPUBLISHED, "scorecard to be written")
+            raise dg.Failure(
+                f"Writing the scorecard to {target} failed ({str(error).splitlines()[0]}). The analysts' file is "
+                "published. Make room or mend the path, and sync again."
+            ) from None
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(target),
+                "url": dg.MetadataValue.url(target.as_uri()),
+                "size_bytes": target.stat().st_size,
+            }
+        )
+
+    return scorecard

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -33,27 +34,36 @@ def publish(warehouse: Warehouse, target: Path) -> int:
     Raises PublishingError, for instance when the disk is full; the old file then still stands.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as directory:
-            # Named like the target, since DuckDB calls a database after its file.
-            copy = Path(directory) / target.name
+        with replacing(target) as copy:
             _copy(warehouse, copy)
             _keep_for_analysts(copy)
-            _keep_readers(copy, target)
-            _sync(copy)
             # A write-ahead log beside the target belongs to somebody's edits of the old file, and would be
             # replayed into the new one.
-            wal = target.with_name(f"{target.name}.wal")
-            wal.unlink(missing_ok=True)
-            copy.replace(target)
-            _sync(target.parent)
-            return target.stat().st_size
+            target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
+        return target.stat().st_size
     except (OSError, duckdb.Error, subprocess.CalledProcessError) as error:
         raise PublishingError(
             f"Publishing to {target} failed ({_reason(error)}). The file published before still stands; make room or "
             "mend the path, and sync again."
         ) from None
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a path for a new version of the file at `target`, which takes its place at once if the block ends well.
+
+    Who could read the old version can read the new one; the first is for its owner alone.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as directory:
+        # Named like the target, since DuckDB calls a database after its file.
+        new = Path(directory) / target.name
+        yield new
+        _keep_readers(new, target)
+        _sync(new)
+        new.replace(target)
+        _sync(target.parent)
 
 
 def _copy(warehouse: Warehouse, copy: Path) -> None:
@@ -77,7 +87,6 @@ def _keep_for_analysts(copy: Path) -> None:
 
 
 def _keep_readers(copy: Path, target: Path) -> None:
-    """Let those read the new file who could read the old one; the first one is for its owner alone."""
     if not target.exists():
         copy.chmod(0o600)
         return
