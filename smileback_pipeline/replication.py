@@ -186,7 +186,7 @@ def _completed(endpoint: Endpoint, state: SyncState, newest: datetime | None, lo
     watermark, reread_at = state.watermark, state.reread_at
     if endpoint.filter:
         if newest is not None:
-            watermark = max(filter(None, (watermark, min(newest, started_at) - lookback)))
+            watermark = max(filter(None, (watermark, _before(min(newest, started_at), lookback))))
         reread = endpoint.filter.reread
         if reread and (state.walk_since is None or state.walk_since <= started_at - reread):
             reread_at = started_at
@@ -196,6 +196,13 @@ def _completed(endpoint: Endpoint, state: SyncState, newest: datetime | None, lo
         reread_at=reread_at,
         synced_at=started_at,
     )
+
+
+def _before(instant: datetime, lookback: timedelta) -> datetime:
+    try:
+        return instant - lookback
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _note_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changes: Changes) -> None:

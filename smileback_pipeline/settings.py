@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+import httpx
 from dotenv import load_dotenv
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,7 +26,13 @@ class ConfigurationError(Exception):
 
 def _from_project_root(path: Path) -> Path:
     """Relative paths mean the same file from every working directory."""
-    return PROJECT_ROOT / path.expanduser()
+    try:
+        path = PROJECT_ROOT / path.expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"cannot be used as a path ({reason})") from None
+    return path
 
 
 ProjectPath = Annotated[Path, AfterValidator(_from_project_root)]
@@ -53,7 +61,7 @@ class Settings(BaseSettings):
     token_store: Literal["file", "keyring"] = "file"
     token_path: ProjectPath = Path("data/tokens.json")
     """The file; in the keyring, the name of the entry."""
-    requests_per_minute: int = Field(30, ge=0)
+    requests_per_minute: int = Field(30, ge=0, le=1_000_000)
     """0 means that the server has no limit."""
     duckdb_path: ProjectPath = Path("data/warehouse.duckdb")
     analytics_path: ProjectPath = Path("data/analytics.duckdb")
@@ -63,26 +71,53 @@ class Settings(BaseSettings):
     """Beside the analysts' file unless it is set."""
     start_date: date = date(2020, 1, 1)
     timezone: str = "UTC"
-    lookback_seconds: int = Field(300, ge=0)
+    lookback_seconds: int = Field(300, ge=0, le=366 * 24 * 3600)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        # Controls, and surrogates, by which Python keeps bytes of the environment that are no UTF-8.
+        if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
+            raise ValueError("must be one line of text in UTF-8")
+        return value
 
     @field_validator("base_url", "authorize_url", "redirect_uri")
     @classmethod
     def _is_safe_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
-        if not parts.hostname or not (
-            parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
+        try:
+            # By the eyes of whoever will ask there; the login and its listener read it by the other.
+            parts, _ = httpx.URL(url), urlsplit(url).port
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ValueError(f"must be an https:// URL ({error})") from None
+        if not parts.host or not (
+            parts.scheme == "https" or (parts.scheme == "http" and parts.host in LOOPBACK_HOSTS)
         ):
             raise ValueError("must be an https:// URL (http:// is accepted for loopback only)")
-        if parts.username or parts.password:
+        if parts.userinfo:
             raise ValueError("must not carry a user name or password")
         return url
+
+    @field_validator("base_url")
+    @classmethod
+    def _can_be_continued(cls, url: str) -> str:
+        if "?" in url or "#" in url:
+            raise ValueError("must end with a path, such as …/api")
+        return url
+
+    @field_validator("start_date")
+    @classmethod
+    def _is_past(cls, day: date) -> date:
+        if not date(1970, 1, 1) <= day <= date.today():
+            raise ValueError("must be a day from 1970 to today")
+        return day
 
     @field_validator("timezone")
     @classmethod
     def _is_iana_zone(cls, name: str) -> str:
-        if name not in available_timezones():
+        # `localtime` is whatever the machine says, and nothing that DuckDB knows.
+        if name not in available_timezones() - {"localtime"}:
             raise ValueError("must be an IANA time zone such as Europe/Berlin")
         return name
 
@@ -145,7 +180,10 @@ def load_settings() -> Settings:
 
     What `.env` sets becomes part of the environment, for the programs that we start.
     """
-    load_dotenv(PROJECT_ROOT / ".env")
+    try:
+        load_dotenv(PROJECT_ROOT / ".env")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{PROJECT_ROOT / '.env'} cannot be read as text in UTF-8 ({error}).") from None
     return validated_settings()
 
 

@@ -56,7 +56,7 @@ def parse_page(response: httpx.Response, endpoint: Endpoint, doing: str) -> Page
     try:
         # Also what tells a body that was cut from a whole one, where there is no Content-Length.
         page, is_as_documented = _decode(response.content, endpoint)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         kind = response.headers.get("Content-Type", "no content type")
         raise TransientError(f"{doing}: HTTP 200 with {kind} that is no page of results ({error}).") from None
     if is_as_documented:
@@ -79,7 +79,7 @@ def _decode(body: bytes, endpoint: Endpoint) -> tuple[Any, bool]:
     """The page in one strict pass if its records are as documented, else with each record left as it is."""
     try:
         return _documented(endpoint).decoder.decode(body), True
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return msgspec.json.decode(body, type=_Envelope), False
 
 
@@ -88,9 +88,16 @@ def parse_stamp(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        stamp = datetime.fromisoformat(value)
+        return _in_utc(datetime.fromisoformat(value))
+    except ValueError:
+        return None
+
+
+def _in_utc(stamp: datetime) -> datetime | None:
+    try:
         return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except OverflowError:
+        # In the first or the last hours that there are.
         return None
 
 
@@ -111,7 +118,8 @@ class _Documented:
 
     def facts(self, records: Sequence[Any]) -> tuple[list[bytes], list[datetime | None]]:
         """The key and the stamp of each record."""
-        return [str(self._key(record)).encode() for record in records], list(map(self._stamp, records))
+        stamps = [stamp and _in_utc(stamp) for stamp in map(self._stamp, records)]
+        return [str(self._key(record)).encode() for record in records], stamps
 
 
 _Stamp = Annotated[datetime, msgspec.Meta(tz=True)] | None

@@ -1,7 +1,7 @@
 """The replica's nine assets, one a SmileBack endpoint, materialized by one walk each."""
 
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 import pydantic
@@ -143,8 +143,8 @@ def _start_of(day: str | None, settings: Settings) -> datetime | None:
     if day is None:
         return None
     try:
-        return datetime.combine(date.fromisoformat(day), datetime.min.time(), settings.zone)
-    except ValueError:
+        return datetime.combine(date.fromisoformat(day), datetime.min.time(), settings.zone).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise dg.Failure(f"since is {day!r}; it must be a day such as 2025-01-31.", allow_retries=False) from None
 
 

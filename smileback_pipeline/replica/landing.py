@@ -21,6 +21,8 @@ from smileback_pipeline.endpoints import Column, Endpoint, Type
 
 _LISTS = (Type.TEXTS, Type.RATINGS)
 _RATING_FIELDS = ("question", "rating", "seq_number")
+# What most programs can read; DuckDB itself goes further. In every time zone, hence a day less at both ends.
+_CALENDAR = "timestamptz '0001-01-02 00:00:00+00' and timestamptz '9999-12-31 00:00:00+00'"
 
 
 @dataclass(frozen=True)
@@ -265,14 +267,14 @@ def _stage(endpoint: Endpoint) -> str:
                 {_names(endpoint)},
                 {_extra(endpoint)} as extra,
                 coalesce(nullif({_leaf(endpoint.key)}, ''), md5(coalesce(record::varchar, 'null'))) as key,
-                {_is_deleted(endpoint)} as is_deleted,
+                -- A deletion needs nothing but the id.
+                {_is_deleted(endpoint)} and id is not null as is_deleted,
                 {_reason([*_value_faults(endpoint), *_object_faults(endpoint)])} as reason,
                 record
             from typed
         )
         select * replace (
-            -- A deletion needs nothing but the id.
-            case when not is_deleted or id is null then reason end as reason,
+            case when not is_deleted then reason end as reason,
             case when reason is not null then coalesce(record, 'null') end as record
         )
         from checked
@@ -409,7 +411,7 @@ def _fault(column: Column) -> tuple[str, str] | None:
                 f"is not a list of questions with ratings of {low} to {high}",
             )
         case Type.INSTANT:
-            return f"{raw} is not null and not coalesce(isfinite({cast}), false)", "is not a readable time"
+            return f"{raw} is not null and not coalesce({cast} between {_CALENDAR}, false)", "is not a readable time"
         case Type.BOOLEAN:
             return f"{raw} is not null and {cast} is null", "is neither true nor false"
         case _:
