@@ -19,7 +19,15 @@ from smileback_pipeline.api.client import SmileBackClient
 from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
 from smileback_pipeline.replica.landing import Changes, begin_staging, deleted_keys, remove_unseen, stage, upsert
-from smileback_pipeline.replica.state import UNPUBLISHED, SyncState, forget_seen, load_state, save_note, save_state
+from smileback_pipeline.replica.state import (
+    UNPUBLISHED,
+    SyncState,
+    forget_seen,
+    has_seen,
+    load_state,
+    save_note,
+    save_state,
+)
 from smileback_pipeline.replica.summary import Summary, summarize
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.settings import Settings
@@ -97,10 +105,13 @@ def replicate(
     requests_before, waited_before = client.requests, client.waited_seconds
     with warehouse.connect() as connection:
         before = load_state(connection, endpoint)
+        has_noted_keys = has_seen(connection, endpoint)
     state = _begin(endpoint, before, datetime.now(UTC), settings.lookback, since=since, full=full)
     resumed_from = state.walk_from if state.walk_started_at == before.walk_started_at else None
-    # Keys are noted to find what is gone: where nothing was replicated before, nothing can be.
-    keeps_track = state.walk_is_full and before.read_whole_at is not None
+    # Keys are noted to find what is gone. Where nothing was replicated before nothing can be; but a first walk that
+    # has to begin again may have landed what is gone by now, and one that goes on does as it did.
+    is_first = not has_noted_keys if resumed_from else before == SyncState()
+    keeps_track = state.walk_is_full and (before.read_whole_at is not None or not is_first)
     walk = Walk(lambda stamp, offset: client.fetch_page(endpoint, since=stamp, offset=offset), since=state.walk_from)
     is_whole = state.walk_is_full and state.walk_from is None
     listed: int | None = None

@@ -80,7 +80,9 @@ def raise_for_status(response: httpx.Response, doing: str) -> None:
         return
     said = f"{doing}: SmileBack answered HTTP {status}: {quoted(response)}"
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise ThrottledError(said, retry_after_seconds(response))
+        seconds = retry_after_seconds(response)
+        asked = f". It asks for a wait of {seconds:,.0f} s" if seconds is not None else ""
+        raise ThrottledError(f"{said}{asked}.", seconds)
     if status >= 500 or status == httpx.codes.REQUEST_TIMEOUT:
         raise TransientError(said)
     if status == httpx.codes.UNAUTHORIZED:

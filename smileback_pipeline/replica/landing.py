@@ -266,7 +266,7 @@ def _stage(endpoint: Endpoint) -> str:
             select
                 {_names(endpoint)},
                 {_extra(endpoint)} as extra,
-                coalesce(nullif({_leaf(endpoint.key)}, ''), md5(coalesce(record::varchar, 'null'))) as key,
+                coalesce(id::varchar, nullif({_leaf(endpoint.key)}, ''), md5(coalesce(record::varchar, 'null'))) as key,
                 -- A deletion needs nothing but the id.
                 {_is_deleted(endpoint)} and id is not null as is_deleted,
                 {_reason([*_value_faults(endpoint), *_object_faults(endpoint)])} as reason,
@@ -295,7 +295,7 @@ def _stage_documented(endpoint: Endpoint) -> str:
         checked as (
             select
                 {_names(endpoint)},
-                {_leaf(endpoint.key)} as key,
+                coalesce(id::varchar, {_leaf(endpoint.key)}) as key,
                 {_is_deleted(endpoint)} as is_deleted,
                 {_reason(_value_faults(endpoint))} as reason
             from typed

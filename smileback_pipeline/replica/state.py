@@ -58,6 +58,12 @@ def save_state(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, state:
     )
 
 
+def has_seen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> bool:
+    """Whether a full walk under way has noted keys."""
+    row = connection.execute("select 1 from replica.walk_seen where endpoint = ? limit 1", [endpoint.name]).fetchone()
+    return row is not None
+
+
 def forget_seen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
     """Drop the keys that a full walk has noted."""
     connection.execute("delete from replica.walk_seen where endpoint = ?", [endpoint.name])
