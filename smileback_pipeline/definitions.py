@@ -11,6 +11,8 @@ from smileback_pipeline.assets.replica import build_replica_assets
 from smileback_pipeline.assets.reporting import Reporter
 from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
 from smileback_pipeline.automation.jobs import build_sync_job
+from smileback_pipeline.automation.schedules import build_schedules
+from smileback_pipeline.automation.sensors import build_change_sensor
 from smileback_pipeline.settings import Settings, load_settings
 
 
@@ -30,6 +32,9 @@ def build_definitions(settings: Settings, reporter: Reporter | None = None) -> d
             build_scorecard_asset(settings),
         ],
         jobs=[build_sync_job()],
+        # Off until somebody turns them on.
+        schedules=build_schedules(settings),
+        sensors=[build_change_sensor(settings)],
         resources={
             "smileback": SmileBackResource.from_settings(settings),
             "warehouse": WarehouseResource(database=str(settings.duckdb_path)),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from datetime import date, datetime
+from datetime import date
 
 import dagster as dg
+from dagster._core.utils import make_new_run_id
 
 from smileback_pipeline.assets.reporting import Reporter
-from smileback_pipeline.automation.jobs import SYNC_JOB
+from smileback_pipeline.automation.jobs import SYNC_JOB, UNRETRIED
+from smileback_pipeline.automation.liveness import hold_run
+from smileback_pipeline.automation.partitions import today
 from smileback_pipeline.definitions import build_definitions
 from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
@@ -30,9 +33,14 @@ def run_sync(settings: Settings, reporter: Reporter, *, since: date | None, full
     config = {"full": full} | ({"since": since.isoformat()} if since else {})
     # dbt's and Dagster's own chatter is kept in the run's log, where the UI shows it.
     with open_instance() as instance, contextlib.redirect_stdout(io.StringIO()):
+        run_id = make_new_run_id()
+        hold_run(instance, run_id)
         result = job.execute_in_process(
             instance=instance,
-            partition_key=datetime.now(settings.zone).date().isoformat(),
+            run_id=run_id,
+            # The daemon could not start it again; whoever started this process can.
+            tags=UNRETRIED,
+            partition_key=today(settings),
             run_config={
                 "ops": {"replicate": {"config": config}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     start_date: date = date(2020, 1, 1)
     timezone: str = "UTC"
     lookback_seconds: int = Field(300, ge=0, le=366 * 24 * 3600)
+    sensor_minutes: int = Field(15, ge=1, le=24 * 60)
+    """How often the sensor asks for changes, once it is turned on."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from smileback_pipeline.assets.dbt import MARTS, WHOLE_HISTORY_TAG, MartsTranslator, fingerprint
 from smileback_pipeline.assets.metadata import Metadata, day_metadata, row_counts, score_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
-from smileback_pipeline.assets.resources import WarehouseResource
+from smileback_pipeline.assets.resources import WAREHOUSE_POOL, WarehouseResource
 from smileback_pipeline.automation.event_log import log_materializations
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.automation.partitions import build_daily_partitions
@@ -47,6 +47,7 @@ def build_mart_assets(
         exclude="resource_type:unit_test",
         dagster_dbt_translator=MartsTranslator(days),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=WAREHOUSE_POOL,
     )
     def build_marts(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: WarehouseResource

@@ -6,7 +6,7 @@ from datetime import datetime
 import dagster as dg
 import duckdb
 
-from smileback_pipeline.assets.resources import WarehouseResource
+from smileback_pipeline.assets.resources import WAREHOUSE_POOL, WarehouseResource
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.replica.publishing import PublishingError, publish, replacing
 from smileback_pipeline.replica.state import UNCHECKED, UNPUBLISHED, load_note, pending_days, save_note
@@ -26,6 +26,7 @@ def build_published_asset(settings: Settings, marts: Sequence[dg.AssetKey]) -> d
         deps=list(marts),
         group_name=PUBLISHED,
         kinds={"duckdb", "file"},
+        pool=WAREHOUSE_POOL,
         description="The DuckDB file that analysts and BI tools read: replica and marts of one moment, swapped in "
         "atomically. Whoever has it open keeps the version they opened.",
         check_specs=[

@@ -6,11 +6,12 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pydantic
 
-from smileback_pipeline.api.errors import AccessError, ApiError
+from smileback_pipeline.api.errors import AccessError, ApiError, TransientError, UnsettledError
 from smileback_pipeline.assets.checks import REPLICA_FRESHNESS, replica_check_results, replica_check_specs
 from smileback_pipeline.assets.metadata import replication_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
-from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
+from smileback_pipeline.assets.resources import WAREHOUSE_POOL, SmileBackResource, WarehouseResource
+from smileback_pipeline.automation.jobs import RETRIED
 from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
 from smileback_pipeline.replica.state import UNCHECKED, save_note
 from smileback_pipeline.replica.summary import summarize
@@ -19,6 +20,7 @@ from smileback_pipeline.replication import replicate
 from smileback_pipeline.settings import ConfigurationError, Settings
 
 REPLICA = "replica"
+_MAY_PASS = (TransientError, UnsettledError, WarehouseError)
 
 
 class SyncConfig(dg.Config):
@@ -48,6 +50,7 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
         ],
         check_specs=[spec for endpoint in ENDPOINTS for spec in replica_check_specs(endpoint, _key(endpoint))],
         can_subset=True,
+        pool=WAREHOUSE_POOL,
     )
     def replicate_endpoints(
         context: dg.AssetExecutionContext,
@@ -67,7 +70,7 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
         try:
             client = smileback.client(listener.waiting)
         except ConfigurationError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
+            raise dg.Failure(str(error)) from None
         with client:
             for endpoint in selected:
                 try:
@@ -84,7 +87,7 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
                     )
                 except AccessError as error:
                     # No other endpoint would let us in either.
-                    raise dg.Failure(str(error), allow_retries=False) from None
+                    raise dg.Failure(str(error)) from None
                 except (ApiError, WarehouseError) as error:
                     listener.failed(endpoint, error)
                     failures[endpoint.name] = error
@@ -97,6 +100,8 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
         # dbt, which comes next, needs the memory.
         warehouse.warehouse.close()
         if failures:
+            if any(isinstance(error, _MAY_PASS) for error in failures.values()):
+                context.instance.add_run_tags(context.run.run_id, RETRIED)
             raise dg.Failure(
                 "; ".join(f"{name}: {error}" for name, error in failures.items()),
                 metadata={name: str(error) for name, error in failures.items()},
@@ -145,7 +150,7 @@ def _start_of(day: str | None, settings: Settings) -> datetime | None:
     try:
         return datetime.combine(date.fromisoformat(day), datetime.min.time(), settings.zone).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise dg.Failure(f"since is {day!r}; it must be a day such as 2025-01-31.", allow_retries=False) from None
+        raise dg.Failure(f"since is {day!r}; it must be a day such as 2025-01-31.") from None
 
 
 def _column_schema(endpoint: Endpoint) -> dg.TableSchema:

@@ -11,9 +11,12 @@ from dagster_duckdb import DuckDBResource
 from pydantic import PrivateAttr
 
 from smileback_pipeline.api.client import SmileBackClient
+from smileback_pipeline.automation.liveness import fail_dead_runs, hold_run
 from smileback_pipeline.replica.warehouse import Warehouse, WarehouseError
 from smileback_pipeline.settings import Settings, validated_settings
 
+WAREHOUSE_POOL = "warehouse"
+"""The pool of all steps that write to the warehouse. `dagster.yaml` grants it one slot."""
 _SECRETS = ("client_secret", "password")
 
 
@@ -63,8 +66,11 @@ class WarehouseResource(DuckDBResource):
     @contextlib.contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["WarehouseResource", None, None]:
         """Hold the run lock for as long as the run lasts."""
-        log = context.log
-        assert log
+        log, run, instance = context.log, context.run, context.instance
+        assert log and run and instance
+        hold_run(instance, run.run_id)
+        # What the dead left in the pool would let this run wait for ever.
+        fail_dead_runs(instance)
         path = Path(self.database)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(f"{path}.lock")

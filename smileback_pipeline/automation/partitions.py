@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import dagster as dg
 
 from smileback_pipeline.settings import Settings
@@ -12,3 +14,8 @@ def build_daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(
         start_date=settings.start_date.isoformat(), timezone=settings.timezone, end_offset=1
     )
+
+
+def today(settings: Settings) -> str:
+    """The partition that each run of the sync job is started for."""
+    return datetime.now(settings.zone).date().isoformat()
