@@ -139,7 +139,13 @@ def replicate(
                 if not is_begun:
                     forget_seen(connection, endpoint)
                     is_begun = True
-                landed = upsert(connection, endpoint, timezone=settings.timezone, keeps_track=keeps_track)
+                landed = upsert(
+                    connection,
+                    endpoint,
+                    timezone=settings.timezone,
+                    keeps_track=keeps_track,
+                    keeps_history=settings.keep_history,
+                )
                 if is_whole and endpoint.deleted_status:
                     deleted |= deleted_keys(connection)
                 if end is _End.WALK:

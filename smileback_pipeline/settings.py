@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     lookback_seconds: int = Field(300, ge=0, le=366 * 24 * 3600)
     sensor_minutes: int = Field(15, ge=1, le=24 * 60)
     """How often the sensor asks for changes, once it is turned on."""
+    keep_history: bool = True
+    """Whether ratings, statuses and comments stay known when they are replaced."""
 
     @field_validator("*", mode="before")
     @classmethod

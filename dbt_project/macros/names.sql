@@ -64,3 +64,21 @@ those that share a name get their id behind it, and so does a name that looks li
             else {{ label }} || ' (' || {{ id }} || ')'
         end
 {%- endmacro %}
+
+
+{#
+The first name, by `preference`, of those that differ in case or spacing alone, for the others of them; null for the first
+and for a name that stands alone. Whether they are one is for people to say.
+#}
+{% macro possible_duplicate_of(name, called, preference) -%}
+    case
+        when {{ name }} is not null
+            then nullif(
+                first_value({{ called }}) over (
+                    partition by lower(trim(regexp_replace({{ name }}, '[\p{Z}\p{Cc}]+', ' ', 'g')))
+                    order by {{ preference }}
+                ),
+                {{ called }}
+            )
+    end
+{%- endmacro %}

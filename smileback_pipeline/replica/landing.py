@@ -18,6 +18,7 @@ import duckdb
 
 from smileback_pipeline.api.pages import Page
 from smileback_pipeline.endpoints import Column, Endpoint, Type
+from smileback_pipeline.replica.history import forget_unseen, keep_replaced
 
 _LISTS = (Type.TEXTS, Type.RATINGS)
 _RATING_FIELDS = ("question", "rating", "seq_number")
@@ -74,11 +75,19 @@ def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequ
             raise refusal
 
 
-def upsert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str, keeps_track: bool) -> Changes:
+def upsert(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    *,
+    timezone: str,
+    keeps_track: bool,
+    keeps_history: bool,
+) -> Changes:
     """Bring what was staged into the replica, within the caller's transaction; rows that say the same stay.
 
     The days that the rows leave and enter are added to `replica.pending_days`, cut in `timezone`. With
-    `keeps_track`, the keys are noted in `replica.walk_seen`, for `remove_unseen` at the end of the walk.
+    `keeps_track`, the keys are noted in `replica.walk_seen`, for `remove_unseen` at the end of the walk. With
+    `keeps_history`, replaced versions stay in `replica.review_versions`.
     """
     sql = _statements(endpoint)
     # The last arrival of a record is its newest version.
@@ -91,6 +100,7 @@ def upsert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezon
     connection.execute(sql.create_changes)
     if keeps_track:
         connection.execute(sql.track)
+    keep_replaced(connection, endpoint, is_wanted=keeps_history)
     changes = _remove_old_versions(connection, endpoint, timezone)
     changes += Changes(days=_insert_new_versions(connection, endpoint, timezone))
     connection.execute(sql.settle)
@@ -118,6 +128,7 @@ def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, 
         """
     )
     changes = _remove_old_versions(connection, endpoint, timezone)
+    forget_unseen(connection, endpoint)
     connection.execute(
         f"""
         delete from replica.rejected_records as rejected

@@ -12,10 +12,11 @@ import duckdb
 import stamina
 
 from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
+from smileback_pipeline.replica import history
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # The oldest storage format that all DuckDB versions of today's BI tools read; it sticks to the file.
 STORAGE_VERSION = "v1.2.0"
 _MEMORY_LIMIT = "128MB"
@@ -134,6 +135,7 @@ def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         connection.execute("create schema if not exists replica")
         for endpoint in ENDPOINTS:
             connection.execute(f"create table if not exists replica.{endpoint.name} ({_columns(endpoint)})")
+        connection.execute(f"create table if not exists {history.TABLE} ({history.COLUMNS})")
         connection.execute(_STATE_TABLES)
         connection.execute("delete from replica.notes where name = 'schema_version'")
         connection.execute("insert into replica.notes values ('schema_version', ?)", [str(SCHEMA_VERSION)])

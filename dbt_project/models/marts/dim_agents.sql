@@ -11,10 +11,18 @@ in_reviews as (
     select distinct agent
     from (select unnest(agents) as agent from {{ ref('stg_smileback__reviews') }}) as named
     where {{ is_visible('agent') }}
+),
+
+named as (
+    select
+        coalesce(listed.agent, in_reviews.agent) as agent,
+        listed.agent_ids
+    from listed
+    full join in_reviews on listed.agent = in_reviews.agent
 )
 
 select
-    coalesce(listed.agent, in_reviews.agent) as agent,
-    listed.agent_ids
-from listed
-full join in_reviews on listed.agent = in_reviews.agent
+    agent,
+    agent_ids,
+    {{ possible_duplicate_of('agent', 'agent', 'agent_ids is null, agent') }} as possible_duplicate_of
+from named

@@ -28,5 +28,6 @@ select
     member,
     company_name,
     company_territory_name,
-    company_market_name
+    company_market_name,
+    {{ possible_duplicate_of('company_name', 'member', 'member') }} as possible_duplicate_of
 from called
