@@ -122,7 +122,8 @@ def replicate(
     is_begun = resumed_from is not None
     begin_staging(warehouse.session, endpoint)
     for chunks, end in _batches(iter(walk)):
-        stage(warehouse.session, endpoint, [chunk.page for chunk in chunks])
+        with warehouse.refusals_told():
+            stage(warehouse.session, endpoint, [chunk.page for chunk in chunks])
         if chunks:
             newest = chunks[-1].newest
             state = replace(state, walk_from=chunks[-1].resume_from)

@@ -471,3 +471,16 @@ def test_the_server_is_asked_from_the_watermark_on_as_the_api_writes_instants(cu
     asked = customer.sandbox.requests.to("reviews")[-1].query["modified_since"]
     assert asked.endswith("Z")
     assert datetime.fromisoformat(asked) == watermark - timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("near", [6.7, "6.7", "7.2", 7.4])
+def test_an_id_that_is_no_whole_number_does_no_harm_to_the_record_whose_id_is_near(
+    customer: Customer, near: float | str
+) -> None:
+    world = customer.sandbox.world
+    customer.sync([REVIEWS])
+    put_review(world, 7, NOW, comment="the real one")
+    put_review(world, 5000, NOW + MINUTE, id=near)
+    customer.sync([REVIEWS])
+    assert_replica_equals(world, customer.file)
+    assert customer.query("select reason from replica.rejected_records") == [("id is not a number",)]

@@ -34,9 +34,9 @@ class Account:
     def published(self) -> Path:
         return self.directory / "analytics.duckdb"
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def environment(self, **variables: str) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SMILEBACK_")}
-        environment = {
+        return {
             **inherited,
             **self.sandbox.environment(),
             "SMILEBACK_DUCKDB_PATH": str(self.directory / "warehouse.duckdb"),
@@ -50,8 +50,15 @@ class Account:
             **self.variables,
             **variables,
         }
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [COMMAND, *arguments], env=environment, cwd=self.directory, capture_output=True, text=True, timeout=240
+            [COMMAND, *arguments],
+            env=self.environment(**variables),
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
 
     def sync(self, *arguments: str, **variables: str) -> str:

@@ -369,7 +369,9 @@ def _cast(column: Column) -> str:
         case Type.INSTANT:
             return f"try_cast({raw} as timestamptz)"
         case _:
-            return f"try_cast({raw} as {column.type.value})"
+            cast = f"try_cast({raw} as {column.type.value})"
+            # Rounded, an id would be another record's.
+            return f"case when {_is_whole(raw, cast)} then {cast} end" if column.name == "id" else cast
 
 
 def _value_faults(endpoint: Endpoint) -> Iterator[str]:
@@ -426,8 +428,7 @@ def _fault(column: Column) -> tuple[str, str] | None:
         case Type.BOOLEAN:
             return f"{raw} is not null and {cast} is null", "is neither true nor false"
         case _:
-            # A cast would round 1.7 to 2.
-            is_whole = f"{cast}::varchar = {raw} or regexp_full_match({raw}, '-?[0-9]{{1,18}}(\\.0+)?')"
+            is_whole = _is_whole(raw, cast)
             if column.between is None:
                 return f"{raw} is not null and not coalesce({is_whole}, false)", "is not a number"
             low, high = column.between
@@ -435,6 +436,11 @@ def _fault(column: Column) -> tuple[str, str] | None:
                 f"{raw} is not null and not coalesce({cast} between {low} and {high} and ({is_whole}), false)",
                 f"is not a whole number from {low} to {high}",
             )
+
+
+def _is_whole(raw: str, cast: str) -> str:
+    """Whether a leaf is a whole number; a cast would round 1.7 to 2."""
+    return f"{cast}::varchar = {raw} or regexp_full_match({raw}, '-?[0-9]{{1,18}}(\\.0+)?')"
 
 
 def _object_paths(endpoint: Endpoint) -> list[str]:

@@ -60,18 +60,31 @@ class Warehouse:
 
         Waits while another process has it open; raises WarehouseError when that takes too long.
         """
-        if not self.path.exists():
+        # One that is empty has nothing to lose, and is nothing that DuckDB would open.
+        if not self.path.exists() or not self.path.stat().st_size:
             self._create()
         self._attach()
         try:
-            self.session.execute("use warehouse")
-            _migrate(self.session, self.path)
-            yield self.session
-            self.session.execute("use memory; detach warehouse")
+            with self.refusals_told():
+                self.session.execute("use warehouse")
+                _migrate(self.session, self.path)
+                yield self.session
+                self.session.execute("use memory; detach warehouse")
         except BaseException:
             # Whatever state it is in: a session that is closed holds no file.
             self.close()
             raise
+
+    @contextlib.contextmanager
+    def refusals_told(self) -> Iterator[None]:
+        """Raise WarehouseError in place of what the disk or the memory refuses to DuckDB."""
+        try:
+            yield
+        except (duckdb.OperationalError, duckdb.FatalException) as error:
+            raise WarehouseError(
+                f"Writing {self.path} failed ({_first_line(error)}). What was committed before stays. If the disk is "
+                "full, make room; then sync again."
+            ) from None
 
     def close(self) -> None:
         """End the session; the next use begins another."""
@@ -81,8 +94,12 @@ class Warehouse:
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        duckdb.connect(self.path, config={"storage_compatibility_version": STORAGE_VERSION}).close()
-        self.path.chmod(0o600)
+        # Killed on the way, it would be half a database under this name for ever.
+        new = self.path.with_name(f".{self.path.name}.new")
+        new.unlink(missing_ok=True)
+        duckdb.connect(new, config={"storage_compatibility_version": STORAGE_VERSION}).close()
+        new.chmod(0o600)
+        new.replace(self.path)
 
     def _attach(self) -> None:
         def is_locked(error: Exception) -> bool:
@@ -133,10 +150,12 @@ def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         )
     with transaction(connection):
         connection.execute("create schema if not exists replica")
-        for endpoint in ENDPOINTS:
-            connection.execute(f"create table if not exists replica.{endpoint.name} ({_columns(endpoint)})")
-        connection.execute(f"create table if not exists {history.TABLE} ({history.COLUMNS})")
         connection.execute(_STATE_TABLES)
+        connection.execute(f"create table if not exists {history.TABLE} ({history.COLUMNS})")
+        for endpoint in ENDPOINTS:
+            columns = ", ".join(f'"{name}" {type}' for name, type in _columns(endpoint).items())
+            connection.execute(f"create table if not exists replica.{endpoint.name} ({columns})")
+            _extend(connection, endpoint)
         connection.execute("delete from replica.notes where name = 'schema_version'")
         connection.execute("insert into replica.notes values ('schema_version', ?)", [str(SCHEMA_VERSION)])
 
@@ -149,9 +168,23 @@ def _schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
     return int(row[0]) if row else None
 
 
-def _columns(endpoint: Endpoint) -> str:
-    columns = [f'"{column.name}" {column.type.value}' for column in endpoint.columns]
-    return ", ".join([*columns, "extra json", "synced_at timestamptz"])
+def _extend(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
+    """Add the columns that an older version of us did not know, and have the whole list read again to fill them."""
+    present = connection.execute(f"describe replica.{endpoint.name}").fetchall()
+    missing = _columns(endpoint).keys() - {name for name, *_ in present}
+    for name in missing:
+        connection.execute(f'alter table replica.{endpoint.name} add column "{name}" {_columns(endpoint)[name]}')
+    if missing:
+        connection.execute(
+            "update replica.sync_state set watermark = null, walk_started_at = null, walk_from = null "
+            "where endpoint = ?",
+            [endpoint.name],
+        )
+
+
+def _columns(endpoint: Endpoint) -> dict[str, str]:
+    types = {column.name: column.type.value for column in endpoint.columns}
+    return types | {"extra": "json", "synced_at": "timestamptz"}
 
 
 _STATE_TABLES = """
