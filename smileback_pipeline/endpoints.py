@@ -25,6 +25,21 @@ class Type(Enum):
     RATINGS = "struct(question varchar, rating integer, seq_number integer)[]"
 
 
+class Holds(Enum):
+    """What a field says of people, where it does: see `replica.privacy` for what becomes of it."""
+
+    NAME = "name"
+    """A whole name, or several."""
+    FIRST_NAME = "first name"
+    """Beside it is the last name, in a column that is called alike."""
+    LAST_NAME = "last name"
+    EMAIL = "e-mail address"
+    WORDS = "words"
+    """What somebody wrote, who may have named anybody."""
+    ABOUT = "about"
+    """What leads to a person or tells of one without a name."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A leaf of a record: `path` is where the API has it, `name` the column it becomes."""
@@ -35,6 +50,7 @@ class Column:
     """Both ends included; a value outside cannot be right."""
     is_required: bool = False
     name: str = ""
+    holds: Holds | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -89,8 +105,9 @@ class Endpoint:
         return shape
 
 
-def _member_list(path: str, description: str) -> Endpoint:
-    return Endpoint(path, description, (Column("id", is_required=True), Column("name")))
+def _member_list(path: str, description: str, *, of_people: bool = False) -> Endpoint:
+    name = Column("name", holds=Holds.NAME if of_people else None)
+    return Endpoint(path, description, (Column("id", is_required=True), name))
 
 
 REVIEWS = Endpoint(
@@ -99,16 +116,16 @@ REVIEWS = Endpoint(
     columns=(
         Column("id", Type.BIGINT, is_required=True),
         Column("rating", Type.INTEGER, between=(-1, 1)),
-        Column("comment"),
+        Column("comment", holds=Holds.WORDS),
         Column("ticket.id"),
-        Column("ticket.title"),
+        Column("ticket.title", holds=Holds.WORDS),
         Column("ticket.segment.id"),
         Column("ticket.segment.name"),
-        Column("ticket.agents", Type.TEXTS),
+        Column("ticket.agents", Type.TEXTS, holds=Holds.NAME),
         Column("ticket.closed_on", Type.INSTANT),
-        Column("contact.id"),
-        Column("contact.name"),
-        Column("contact.email"),
+        Column("contact.id", holds=Holds.ABOUT),
+        Column("contact.name", holds=Holds.NAME),
+        Column("contact.email", holds=Holds.EMAIL),
         Column("company.id"),
         Column("company.name"),
         Column("company.territory_name"),
@@ -116,11 +133,11 @@ REVIEWS = Endpoint(
         Column("company.market_name"),
         Column("company.market_remote_id"),
         Column("status"),
-        Column("tags", Type.TEXTS),
+        Column("tags", Type.TEXTS, holds=Holds.WORDS),
         Column("has_marketing_permission", Type.BOOLEAN),
         Column("viewed_on", Type.INSTANT),
         Column("rated_on", Type.INSTANT),
-        Column("permalink"),
+        Column("permalink", holds=Holds.ABOUT),
         Column("last_modified", Type.INSTANT),
     ),
     filter=Filter("modified_since", stamp="last_modified"),
@@ -135,16 +152,16 @@ NPS_RESPONSES = Endpoint(
     columns=(
         Column("id", Type.BIGINT, is_required=True),
         Column("score", Type.INTEGER, between=(0, 10), is_required=True),
-        Column("comment"),
+        Column("comment", holds=Holds.WORDS),
         Column("has_marketing_permission", Type.BOOLEAN),
-        Column("contact.id"),
-        Column("contact.first_name"),
-        Column("contact.last_name"),
-        Column("contact.email"),
+        Column("contact.id", holds=Holds.ABOUT),
+        Column("contact.first_name", holds=Holds.FIRST_NAME),
+        Column("contact.last_name", holds=Holds.LAST_NAME),
+        Column("contact.email", holds=Holds.EMAIL),
         Column("contact.company"),
-        Column("contact.title"),
-        Column("contact.location"),
-        Column("contact_remote_id"),
+        Column("contact.title", holds=Holds.ABOUT),
+        Column("contact.location", holds=Holds.ABOUT),
+        Column("contact_remote_id", holds=Holds.ABOUT),
         Column("campaign_name"),
         Column("created_at", Type.INSTANT),
     ),
@@ -159,21 +176,21 @@ PRJ_RESPONSES = Endpoint(
     columns=(
         Column("response.id", is_required=True, name="id"),
         Column("response.ratings", Type.RATINGS, between=(1, 5), name="ratings"),
-        Column("response.comment", name="comment"),
+        Column("response.comment", name="comment", holds=Holds.WORDS),
         Column("response.survey_name", name="survey_name"),
         Column("response.is_published", Type.BOOLEAN, name="is_published"),
         Column("response.has_marketing_permissions", Type.BOOLEAN, name="has_marketing_permissions"),
         Column("response.has_google_redirect", Type.BOOLEAN, name="has_google_redirect"),
-        Column("response.project_name", name="project_name"),
+        Column("response.project_name", name="project_name", holds=Holds.WORDS),
         Column("response.project_company", name="project_company"),
         Column("response.project_phase", name="project_phase"),
         Column("response.date", Type.INSTANT, name="date"),
         Column("response.project_status", name="project_status"),
         Column("response.project_phase_status", name="project_phase_status"),
-        Column("contact.first_name"),
-        Column("contact.last_name"),
-        Column("contact.email"),
-        Column("contact.remote_id"),
+        Column("contact.first_name", holds=Holds.FIRST_NAME),
+        Column("contact.last_name", holds=Holds.LAST_NAME),
+        Column("contact.email", holds=Holds.EMAIL),
+        Column("contact.remote_id", holds=Holds.ABOUT),
     ),
     day_stamps=("date",),
 )
@@ -182,10 +199,10 @@ ENDPOINTS = (
     REVIEWS,
     NPS_RESPONSES,
     PRJ_RESPONSES,
-    _member_list("csat-agents", "One row per agent that reviews can name."),
+    _member_list("csat-agents", "One row per agent that reviews can name.", of_people=True),
     _member_list("csat-boards", "One row per service board; reviews call it the ticket's segment."),
     _member_list("csat-companies", "One row per customer company."),
-    _member_list("csat-contacts", "One row per person at a customer company."),
+    _member_list("csat-contacts", "One row per person at a customer company.", of_people=True),
     _member_list("nps-campaigns", "One row per NPS campaign."),
     _member_list("prj-surveys", "One row per project survey."),
 )

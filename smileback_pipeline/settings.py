@@ -69,6 +69,10 @@ class Settings(BaseSettings):
         default_factory=lambda given: given.get("analytics_path", PROJECT_ROOT).with_name("scorecard.html")
     )
     """Beside the analysts' file unless it is set."""
+    privacy: Literal["full", "pseudonymous", "none"] = "full"
+    """What is published of people; `replica.privacy` says what each word means."""
+    privacy_key: SecretStr | None = Field(None, min_length=16)
+    """Makes the pseudonyms; else one is made, and kept beside the tokens."""
     start_date: date = date(2020, 1, 1)
     timezone: str = "UTC"
     lookback_seconds: int = Field(300, ge=0, le=366 * 24 * 3600)

@@ -18,8 +18,10 @@ from smileback_pipeline.assets.resources import WAREHOUSE_POOL, WarehouseResourc
 from smileback_pipeline.automation.event_log import log_materializations
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.automation.partitions import build_daily_partitions
+from smileback_pipeline.replica.privacy import privacy_of
 from smileback_pipeline.replica.state import (
     BUILT_WITH,
+    PUBLISHED_WITH,
     UNCHECKED,
     UNPUBLISHED,
     add_pending_days,
@@ -68,8 +70,10 @@ def build_mart_assets(
             add_pending_days(connection, asked)
             pending = pending_days(connection)
             is_stale = load_note(connection, BUILT_WITH) != built_with
-            is_unpublished = load_note(connection, UNPUBLISHED) is not None or not (
-                settings.analytics_path.exists() and settings.scorecard_path.exists()
+            is_unpublished = (
+                load_note(connection, UNPUBLISHED) is not None
+                or load_note(connection, PUBLISHED_WITH) != privacy_of(settings).fingerprint
+                or not (settings.analytics_path.exists() and settings.scorecard_path.exists())
             )
             is_unchecked = is_stale or load_note(connection, UNCHECKED) is not None
             if not (pending or is_unpublished or is_unchecked):

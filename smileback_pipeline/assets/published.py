@@ -8,8 +8,9 @@ import duckdb
 
 from smileback_pipeline.assets.resources import WAREHOUSE_POOL, WarehouseResource
 from smileback_pipeline.automation.jobs import SYNC_JOB
+from smileback_pipeline.replica.privacy import privacy_of
 from smileback_pipeline.replica.publishing import PublishingError, publish, replacing
-from smileback_pipeline.replica.state import UNCHECKED, UNPUBLISHED, load_note, pending_days, save_note
+from smileback_pipeline.replica.state import PUBLISHED_WITH, UNCHECKED, UNPUBLISHED, load_note, pending_days, save_note
 from smileback_pipeline.settings import Settings
 
 PUBLISHED = "published"
@@ -56,11 +57,13 @@ def build_published_asset(settings: Settings, marts: Sequence[dg.AssetKey]) -> d
                 f"Nothing was published, since {why}: run the job {SYNC_JOB}, which builds and checks what is due.",
                 allow_retries=False,
             )
+        privacy = privacy_of(settings)
         try:
-            size = publish(warehouse.warehouse, settings.analytics_path)
+            size = publish(warehouse.warehouse, settings.analytics_path, privacy)
         except PublishingError as error:
             raise dg.Failure(str(error)) from None
         with warehouse.get_connection() as connection:
+            save_note(connection, PUBLISHED_WITH, privacy.fingerprint)
             save_note(connection, UNPUBLISHED, None)
         yield dg.MaterializeResult(
             asset_key=key, metadata={"path": dg.MetadataValue.path(settings.analytics_path), "size_bytes": size}

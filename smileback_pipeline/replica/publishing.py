@@ -17,7 +17,8 @@ from pathlib import Path
 
 import duckdb
 
-from smileback_pipeline.replica.warehouse import Warehouse
+from smileback_pipeline.replica.privacy import EVERYTHING, Privacy, prepare, published_rows
+from smileback_pipeline.replica.warehouse import STORAGE_VERSION, Warehouse
 
 # Ours alone: how far the sync is, and records that cannot be right.
 _INTERNAL_TABLES = ("sync_state", "walk_seen", "rejected_records", "pending_days", "notes")
@@ -28,15 +29,18 @@ class PublishingError(Exception):
     """The analysts' file could not be replaced; the old one still stands."""
 
 
-def publish(warehouse: Warehouse, target: Path) -> int:
-    """Replace the file at `target` by the warehouse as it stands now; return its size in bytes.
+def publish(warehouse: Warehouse, target: Path, privacy: Privacy = EVERYTHING) -> int:
+    """Replace the file at `target` by what is published of the warehouse now; return its size in bytes.
 
     Raises PublishingError, for instance when the disk is full; the old file then still stands.
     """
     try:
         with replacing(target) as copy:
-            _copy(warehouse, copy)
-            _keep_for_analysts(copy)
+            if privacy == EVERYTHING:
+                _copy(warehouse, copy)
+                _keep_for_analysts(copy)
+            else:
+                _write_anew(warehouse, copy, privacy)
             # A write-ahead log beside the target belongs to somebody's edits of the old file, and would be
             # replayed into the new one.
             target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
@@ -77,6 +81,31 @@ def _copy(warehouse: Warehouse, copy: Path) -> None:
             capture_output=True,
             text=True,
         )
+
+
+def _write_anew(warehouse: Warehouse, copy: Path, privacy: Privacy) -> None:
+    """Write what is published into a new file: what a copy is changed to leaves traces of what it was."""
+    with warehouse.connect() as connection:
+        prepare(connection, privacy)
+        path = str(copy).replace("'", "''")
+        connection.execute(f"attach '{path}' as published (storage_version '{STORAGE_VERSION}')")
+        [[database]] = connection.execute("select replace(current_database(), '\"', '\"\"')").fetchall()
+        connection.execute(f'copy from database "{database}" to published (schema)')
+        tables = connection.execute(
+            """
+            select schema_name, table_name, list(column_name order by column_index)
+            from duckdb_columns() semi join duckdb_tables() using (database_name, schema_name, table_name)
+            where database_name = current_database() and not internal
+            group by all
+            """
+        ).fetchall()
+        for schema, table, columns in tables:
+            if schema == "replica" and table in _INTERNAL_TABLES:
+                connection.execute(f'drop table published.{schema}."{table}"')
+            else:
+                rows = published_rows(schema, table, columns, privacy)
+                connection.execute(f'insert into published.{schema}."{table}" {rows}')
+        connection.execute("detach published")
 
 
 def _keep_for_analysts(copy: Path) -> None:

@@ -32,6 +32,8 @@ class SyncState:
 
 BUILT_WITH = "marts_built_with"
 """Note: the fingerprint of what the marts were last built by."""
+PUBLISHED_WITH = "published_with"
+"""Note: the fingerprint of how much of people was last published."""
 UNPUBLISHED = "unpublished"
 """Note: present from the first change of the replica until analysts can see it."""
 UNCHECKED = "whole_history_unchecked"
