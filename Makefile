@@ -43,7 +43,7 @@ docs: install  ## the dbt documentation of every table and column, on http://127
 
 lock: install  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras \
-		--no-emit-index-url --no-emit-find-links --extra sandbox --extra keyring --extra dev -o requirements.lock pyproject.toml
+		--no-emit-index-url --no-emit-find-links --extra sandbox --extra keyring --extra postgres --extra dev -o requirements.lock pyproject.toml
 
 audit: install  ## known vulnerabilities in the locked dependencies
 	$(BIN)/uv tool run pip-audit --require-hashes --disable-pip -r requirements.lock
