@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dagster as dg
 
-from smileback_pipeline.assets.dbt import dbt_command_line, prepared_dbt_project, set_dbt_environment
+from smileback_pipeline.assets.dbt import (
+    dbt_command_line,
+    prepared_dbt_project,
+    set_dbt_environment,
+    source_descriptions,
+)
 from smileback_pipeline.assets.marts import build_mart_assets
 from smileback_pipeline.assets.published import build_published_asset, build_scorecard_asset
-from smileback_pipeline.assets.replica import build_replica_assets
+from smileback_pipeline.assets.replica import build_replica_assets, build_versions_asset
 from smileback_pipeline.assets.reporting import Reporter
 from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
 from smileback_pipeline.automation.jobs import build_sync_job
@@ -23,10 +28,12 @@ def build_definitions(settings: Settings, reporter: Reporter | None = None) -> d
     """
     set_dbt_environment(settings)
     project = prepared_dbt_project()
+    columns = source_descriptions(project)
     marts = build_mart_assets(settings, project, reporter)
     return dg.Definitions(
         assets=[
-            build_replica_assets(settings, reporter),
+            build_replica_assets(settings, columns, reporter),
+            build_versions_asset(columns["review_versions"]),
             marts,
             build_published_asset(settings, sorted(marts.keys)),
             build_scorecard_asset(settings),

@@ -191,6 +191,22 @@ def test_a_first_sync_runs_every_check_there_is(pipeline: Pipeline, first: Run) 
     assert reviews["listed"].value == reviews["rows"].value + reviews["deleted"].value
 
 
+def test_every_asset_and_column_is_described_and_a_column_tells_where_it_comes_from(pipeline: Pipeline) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in pipeline.definitions.resolve_all_asset_specs()}
+    assert {spec.group_name for spec in specs.values()} == {"replica", "staging", "intermediate", "marts", "published"}
+    for name, spec in specs.items():
+        assert spec.description and spec.owners and spec.kinds, name
+        if spec.group_name != "published":
+            columns = spec.metadata["dagster/column_schema"].columns
+            assert columns and [column.name for column in columns if not column.description] == [], name
+    lineage = specs["marts/csat_daily"].metadata["dagster/column_lineage"].deps_by_column
+    facts = dg.AssetKey(["marts", "fct_csat_reviews"])
+    assert [(dep.asset_key, dep.column_name) for dep in lineage["count_positive"]] == [(facts, "rating")]
+    lineage = specs["staging/stg_smileback__reviews"].metadata["dagster/column_lineage"].deps_by_column
+    reviews = dg.AssetKey(["replica", "reviews"])
+    assert [(dep.asset_key, dep.column_name) for dep in lineage["board_id"]] == [(reviews, "ticket_segment_id")]
+
+
 def test_what_cannot_be_right_or_is_too_old_is_warned_about_without_personal_data(pipeline: Pipeline) -> None:
     world = pipeline.sandbox.world
     later = NOW + timedelta(minutes=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtC
 from packaging.version import Version
 
 from smileback_pipeline.assets.checks import MARTS_FRESHNESS
+from smileback_pipeline.assets.lineage import load_lineage, save_lineage, table_lineage
+from smileback_pipeline.assets.metadata import NET_CSAT_RULE, OWNERS
 from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 DBT_DIRECTORY = PROJECT_ROOT / "dbt_project"
@@ -37,9 +40,10 @@ class MartsDbt(DbtCliResource):
 class MartsTranslator(DagsterDbtTranslator):
     """Keys are `[schema, model]`; groups are the project's layers; models tagged `daily` are partitioned."""
 
-    def __init__(self, days: dg.DailyPartitionsDefinition) -> None:
+    def __init__(self, days: dg.DailyPartitionsDefinition, project: DbtProject) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=False))
         self._days = days
+        self._lineage = load_lineage(_lineage_path(project))
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         """See DagsterDbtTranslator."""
@@ -48,11 +52,26 @@ class MartsTranslator(DagsterDbtTranslator):
         if model is None:
             return spec
         layer = model["fqn"][1]
+        keys = {
+            parent: self.get_asset_key((manifest["nodes"] | manifest["sources"])[parent])
+            for parent in model["depends_on"]["nodes"]
+        }
         return spec.replace_attributes(
             group_name=layer,
+            # Without the SQL, which is for those who read code.
+            description=model["description"].strip(),
+            owners=OWNERS,
             partitions_def=self._days if DAILY_TAG in model["tags"] else None,
             freshness_policy=MARTS_FRESHNESS if layer == MARTS else None,
+            # The pending days steer the work; they are no data that marts are made of.
+            deps=[dep for dep in spec.deps if dep.asset_key.path[-1] != "pending_days"],
             skippable=True,
+        ).merge_attributes(
+            metadata={
+                "dagster/table_name": f"{model['schema']}.{model['name']}",
+                "dagster/column_lineage": table_lineage(self._lineage[unique_id], keys),
+                **({"net_csat_as_smileback_explains_it": NET_CSAT_RULE} if "net_csat" in model["raw_code"] else {}),
+            }
         )
 
     def get_asset_check_spec(
@@ -70,11 +89,23 @@ def prepared_dbt_project() -> DbtProject:
     """Return the dbt project, parsed anew where a file of it is newer than its manifest."""
     project = DbtProject(DBT_DIRECTORY, packaged_project_dir=None)
     with filelock.FileLock(DBT_DIRECTORY / ".parse.lock"):
-        manifest = project.manifest_path
+        made = (project.manifest_path, _lineage_path(project))
         newest = max(path.stat().st_mtime for path in _source_files())
-        if not manifest.exists() or manifest.stat().st_mtime < newest:
-            dbt_command_line().cli(["parse", "--quiet"], target_path=project.target_path).wait()
+        if not all(path.exists() and path.stat().st_mtime >= newest for path in made):
+            # Compiled for the lineage; in memory, since the file may be in use.
+            arguments = ["compile", "--quiet", "--target", "memory"]
+            dbt_command_line().cli(arguments, target_path=project.project_dir / project.target_path).wait()
+            save_lineage(project.project_dir / project.target_path, _lineage_path(project))
     return project
+
+
+def source_descriptions(project: DbtProject) -> dict[str, dict[str, str]]:
+    """What the columns of the replica hold, by table and column, as the dbt project says it."""
+    sources = json.loads(project.manifest_path.read_text())["sources"].values()
+    return {
+        source["name"]: {name: column["description"].strip() for name, column in source["columns"].items()}
+        for source in sources
+    }
 
 
 def dbt_command_line() -> MartsDbt:
@@ -106,6 +137,10 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
 def set_dbt_environment(settings: Settings) -> None:
     """Let the dbt that this process starts, and the parser inside it, know where the warehouse is."""
     os.environ.update(dbt_environment(settings))
+
+
+def _lineage_path(project: DbtProject) -> Path:
+    return project.project_dir / project.target_path / "column_lineage.json"
 
 
 def _source_files() -> list[Path]:

@@ -47,7 +47,7 @@ def build_mart_assets(
         name="build_marts",
         # Unit tests judge the formulas, not the data: they run when the project is tested.
         exclude="resource_type:unit_test",
-        dagster_dbt_translator=MartsTranslator(days),
+        dagster_dbt_translator=MartsTranslator(days, project),
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=WAREHOUSE_POOL,
     )

@@ -13,6 +13,10 @@ from smileback_pipeline.replication import Replicated
 
 Metadata = Mapping[str, Any]
 
+OWNERS = ["team:data"]
+NET_CSAT_RULE = dg.MetadataValue.url("https://blog.smileback.com/2015/12/10/your-net-csat-score-explained/")
+"""Where the vendor explains the score that other vendors compute otherwise."""
+
 # By metric: title, and how its denominator is called.
 HEADLINES = {
     "net_csat": ("Net CSAT, -100 to +100", "rated reviews"),

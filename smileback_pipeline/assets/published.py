@@ -6,6 +6,7 @@ from datetime import datetime
 import dagster as dg
 import duckdb
 
+from smileback_pipeline.assets.metadata import OWNERS
 from smileback_pipeline.assets.resources import WAREHOUSE_POOL, WarehouseResource
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.replica.privacy import privacy_of
@@ -26,6 +27,7 @@ def build_published_asset(settings: Settings, marts: Sequence[dg.AssetKey]) -> d
         key=key,
         deps=list(marts),
         group_name=PUBLISHED,
+        owners=OWNERS,
         kinds={"duckdb", "file"},
         pool=WAREHOUSE_POOL,
         description="The DuckDB file that analysts and BI tools read: replica and marts of one moment, swapped in "
@@ -78,6 +80,7 @@ def build_scorecard_asset(settings: Settings) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[PUBLISHED, "scorecard"],
+        owners=OWNERS,
         deps=[dg.AssetKey([PUBLISHED, "analytics"])],
         group_name=PUBLISHED,
         kinds={"html", "file"},

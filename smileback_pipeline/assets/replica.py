@@ -1,6 +1,6 @@
 """The replica's nine assets, one a SmileBack endpoint, materialized by one walk each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -8,11 +8,11 @@ import pydantic
 
 from smileback_pipeline.api.errors import AccessError, ApiError, TransientError, UnsettledError
 from smileback_pipeline.assets.checks import REPLICA_FRESHNESS, replica_check_results, replica_check_specs
-from smileback_pipeline.assets.metadata import replication_metadata
+from smileback_pipeline.assets.metadata import OWNERS, replication_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import WAREHOUSE_POOL, SmileBackResource, WarehouseResource
 from smileback_pipeline.automation.jobs import RETRIED
-from smileback_pipeline.endpoints import ENDPOINTS, Endpoint
+from smileback_pipeline.endpoints import ENDPOINTS, REVIEWS, Endpoint
 from smileback_pipeline.replica.state import UNCHECKED, save_note
 from smileback_pipeline.replica.summary import summarize
 from smileback_pipeline.replica.warehouse import WarehouseError
@@ -31,8 +31,13 @@ class SyncConfig(dg.Config):
     endpoints: list[str] = pydantic.Field([], description="Only these endpoints, e.g. ['reviews']; all if empty.")
 
 
-def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.AssetsDefinition:
-    """One step that replicates the selected endpoints one after the other; they share one quota."""
+def build_replica_assets(
+    settings: Settings, descriptions: Mapping[str, Mapping[str, str]], reporter: Reporter | None
+) -> dg.AssetsDefinition:
+    """One step that replicates the selected endpoints one after the other; they share one quota.
+
+    `descriptions` are those of the columns, by endpoint and column.
+    """
 
     @dg.multi_asset(
         name="replicate",
@@ -41,10 +46,16 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
                 _key(endpoint),
                 description=endpoint.description,
                 group_name=REPLICA,
+                owners=OWNERS,
                 kinds={"api", "duckdb"},
+                tags={"smileback/endpoint": endpoint.path},
                 skippable=True,
                 freshness_policy=REPLICA_FRESHNESS,
-                metadata={"dagster/column_schema": _column_schema(endpoint)},
+                metadata={
+                    "dagster/column_schema": _column_schema(endpoint, descriptions[endpoint.name]),
+                    "dagster/table_name": f"{REPLICA}.{endpoint.name}",
+                    "api": dg.MetadataValue.url(f"{settings.base_url}/v3/{endpoint.path}/"),
+                },
             )
             for endpoint in ENDPOINTS
         ],
@@ -110,6 +121,24 @@ def build_replica_assets(settings: Settings, reporter: Reporter | None) -> dg.As
     return replicate_endpoints
 
 
+def build_versions_asset(descriptions: Mapping[str, str]) -> dg.AssetSpec:
+    """What reviews said before, which the replication of the reviews keeps."""
+    return dg.AssetSpec(
+        [REPLICA, "review_versions"],
+        deps=[_key(REVIEWS)],
+        description="What reviews said before: one row for each rating, status or comment that was replaced. Written "
+        "together with the reviews.",
+        group_name=REPLICA,
+        owners=OWNERS,
+        kinds={"duckdb"},
+        metadata={
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(name, description=description) for name, description in descriptions.items()]
+            )
+        },
+    )
+
+
 def _key(endpoint: Endpoint) -> dg.AssetKey:
     return dg.AssetKey([REPLICA, endpoint.name])
 
@@ -153,6 +182,7 @@ def _start_of(day: str | None, settings: Settings) -> datetime | None:
         raise dg.Failure(f"since is {day!r}; it must be a day such as 2025-01-31.") from None
 
 
-def _column_schema(endpoint: Endpoint) -> dg.TableSchema:
-    columns = [dg.TableColumn(column.name, column.type.value) for column in endpoint.columns]
-    return dg.TableSchema([*columns, dg.TableColumn("extra", "json"), dg.TableColumn("synced_at", "timestamptz")])
+def _column_schema(endpoint: Endpoint, descriptions: Mapping[str, str]) -> dg.TableSchema:
+    types = {column.name: column.type.value for column in endpoint.columns}
+    types |= {"extra": "json", "synced_at": "timestamptz"}
+    return dg.TableSchema([dg.TableColumn(name, type_, descriptions.get(name)) for name, type_ in types.items()])
