@@ -207,6 +207,12 @@ def test_every_asset_and_column_is_described_and_a_column_tells_where_it_comes_f
     assert [(dep.asset_key, dep.column_name) for dep in lineage["board_id"]] == [(reviews, "ticket_segment_id")]
 
 
+def test_a_launchpad_with_an_unknown_endpoint_says_which_there_are(pipeline: Pipeline) -> None:
+    run = pipeline.sync(endpoints=["revews"])
+    [failure] = [event.step_failure_data for event in run.result.all_events if event.is_step_failure]
+    assert failure.user_failure_data.description.startswith("There is no endpoint revews; there are reviews, nps_resp")
+
+
 def test_what_cannot_be_right_or_is_too_old_is_warned_about_without_personal_data(pipeline: Pipeline) -> None:
     world = pipeline.sandbox.world
     later = NOW + timedelta(minutes=5)

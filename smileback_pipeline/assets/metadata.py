@@ -139,6 +139,7 @@ def _columns(scores: Mapping[str, tuple[float, int]]) -> dict[str, Any]:
 def _plot(months: Mapping[date, Mapping[str, tuple[float, int]]]) -> dg.MarkdownMetadataValue:
     """The monthly scores as lines over bars of what they are made of, as a picture that the UI shows."""
     # Only what draws: pyplot would look for a screen. Imported here, since it takes a second.
+    from matplotlib.dates import AutoDateLocator
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -156,6 +157,7 @@ def _plot(months: Mapping[date, Mapping[str, tuple[float, int]]]) -> dg.Markdown
         axes.set_zorder(bars.get_zorder() + 1)
         axes.patch.set_visible(False)
         axes.margins(x=0.02)
+        axes.xaxis.set_major_locator(AutoDateLocator(maxticks=7))
     drawn, picture = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     # It is stored with each run that changed something: a few colours make it a fifth as large.
