@@ -206,7 +206,7 @@ def land(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, page: Page, 
     begin_staging(connection, endpoint)
     stage(connection, endpoint, [page])
     with transaction(connection):
-        upsert(connection, endpoint, timezone=timezone, keeps_track=True)
+        upsert(connection, endpoint, timezone=timezone, keeps_track=True, keeps_history=True)
 
 
 def rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[Any, ...]]:

@@ -25,6 +25,8 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC) + _STEP
 _PASSES = 40
 # A list that came out the same so often will come out the same again.
 _REPEATS = 2
+# One record can stand where the page before ended by chance, so many in a row cannot.
+_CONFIRMATIONS = 5
 _LOOKS = 3
 # A filter may be coarser than a stamp; anything older than this was not filtered at all.
 _FILTER_TOLERANCE = timedelta(seconds=1)
@@ -110,48 +112,56 @@ class Walk:
         size = len(page)
         seen: set[bytes] = set()
         seen_before: set[bytes] = set()
-        last_pass: list[bytes] = []
+        last_pass: dict[int, bytes] = {}
         repeats = 0
+        count = page.count
         for number in range(_PASSES):
+            if page.count != count:
+                # What went since the pass before is not to be counted with what is there.
+                seen = set()
             this_pass = _Pass(page.count)
             offset = steps_back = 0
             has_stepped_back = False
             while True:
                 yield self._chunk(page, since if beyond else None)
                 end = _position_beyond(page, beyond)
+                this_pass.places.update(enumerate(page.keys[:end], start=offset))
                 if this_pass.brings_nothing(page) and not has_stepped_back:
                     # Past the end, whatever `next` and `count` say; or the offset was ignored.
                     this_pass.is_contiguous &= offset + len(page) >= page.count
                     break
-                is_joined = this_pass.is_joined_by(page.keys[:end])
+                overlap = this_pass.overlap_with(page.keys[:end])
+                is_joined = overlap is not None
                 if not is_joined and steps_back < _PASSES and not has_stepped_back:
                     # The list has become shorter before this page: what lies between has moved up.
                     has_stepped_back = True
                     steps_back += 1
                     offset = max(0, offset - max(1, len(page) - 1))
                 else:
+                    # What is only read again, in the same place, tells nothing of the order.
+                    this_pass.add(page.keys[:end], page.count, 0 if has_stepped_back else overlap or 0)
                     has_stepped_back = False
-                    this_pass.add(page.keys[:end], page.count)
                     if not is_joined:
                         this_pass.is_contiguous = False
                         steps_back = _PASSES
                     if end < len(page) or page.is_last(offset):
                         break
                     # Another overlap each time shows records that an unstable order hides at the same offsets.
-                    overlap = 1 + number if len(page) == size else 1
-                    offset += max(1, len(page) - overlap)
+                    offset += max(1, len(page) - (1 + number if len(page) == size else 1))
                 page = self._fetch(since, offset)
+            count = page.count
             walked = offset + end
             there = walked if end < len(page) else max(page.count, walked)
             seen.update(this_pass.keys)
             found = len(seen)
-            in_order = list(this_pass.keys)
-            repeats = repeats + 1 if in_order == last_pass else 0
-            # Where pages do not join, the order is not one, and records that went may stand in for missing ones:
-            # the list has to come out the same twice.
-            is_whole = found == there and (this_pass.is_contiguous or seen == seen_before)
-            has_only_changed = this_pass.is_contiguous and this_pass.has_changed
-            # The same id twice in a list makes it look longer than it is, each time in the same way.
+            repeats = repeats + 1 if this_pass.places == last_pass else 0
+            # Where pages do not join, or seem to by chance, the order is not one, and records that went may stand in
+            # for missing ones: the list has to come out the same twice.
+            is_ordered = this_pass.is_contiguous and (this_pass.is_confirmed or not this_pass.has_changed)
+            is_whole = found == there and (is_ordered or seen == seen_before)
+            has_only_changed = is_ordered and this_pass.has_changed
+            # The same id twice in a list makes it look longer than it is, each time at the same places, although the
+            # pages are cut elsewhere each time.
             has_twins = this_pass.is_contiguous and repeats == _REPEATS and walked == there
             if is_whole or has_only_changed or has_twins:
                 return (page, offset) if end < len(page) else None
@@ -161,7 +171,7 @@ class Walk:
                 seen_before, seen = seen, set()
             elif found > there or this_pass.has_changed:
                 seen = set()
-            last_pass = in_order
+            last_pass = this_pass.places
             page = self._fetch(since, 0)
         raise UnsettledError(
             f"The list says that it has {there:,} records, but {found:,} came out of reading it; it "
@@ -179,27 +189,36 @@ class _Pass:
 
     def __init__(self, count: int) -> None:
         self.keys: dict[bytes, None] = {}
+        self.places: dict[int, bytes] = {}
+        """What was seen where in the list."""
         self.is_contiguous = True
         self.has_changed = False
         self._trail: list[bytes] = []
         self._count = count
+        self._overlapping = 0
 
     def brings_nothing(self, page: Page) -> bool:
         """Whether all records of a further page have come before."""
         return bool(self._trail) and all(key in self.keys for key in page.keys)
 
-    def is_joined_by(self, keys: Sequence[bytes]) -> bool:
-        """Whether further records begin among those before, in their order."""
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether so many records came twice in one order that the list has an order."""
+        return self._overlapping >= _CONFIRMATIONS
+
+    def overlap_with(self, keys: Sequence[bytes]) -> int | None:
+        """With how many of those before, in their order, further records begin; None if they do not."""
         if not self._trail:
-            return True
+            return 0
         if not keys or keys[0] not in self._trail:
-            return False
+            return None
         start = len(self._trail) - self._trail[::-1].index(keys[0]) - 1
         further = set(keys)
         again = [key for key in self._trail[start:] if key in further]
-        return list(keys[: len(again)]) == again
+        return len(again) if list(keys[: len(again)]) == again else None
 
-    def add(self, keys: Sequence[bytes], count: int) -> None:
+    def add(self, keys: Sequence[bytes], count: int, overlap: int) -> None:
+        self._overlapping += overlap
         self.has_changed |= count != self._count
         self.keys.update(dict.fromkeys(keys))
         self._trail = [*self._trail, *keys][-3 * len(keys) :]
