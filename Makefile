@@ -24,8 +24,8 @@ install: .venv/installed  ## everything into .venv
 run: install  ## sync your account, or the built-in sandbox without credentials, and print the scores
 	@$(BIN)/smileback-pipeline run
 
-test: install  ## all tests
-	$(BIN)/python -m pytest
+test: install  ## all tests, several files at once
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 dev: install  ## the Dagster UI with its daemon on http://127.0.0.1:3000
 	@$(BIN)/smileback-pipeline dev

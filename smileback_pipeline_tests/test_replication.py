@@ -135,7 +135,7 @@ def bulk_edited() -> World:
         ]
     ],
     indirect=True,
-    ids=str,
+    ids=lambda options: " ".join(str(option) for option in options.values() if option is not bulk_edited),
 )
 def test_2500_reviews_of_one_stamp_are_replicated_and_so_is_one_more_of_them(customer: Customer) -> None:
     world = customer.sandbox.world

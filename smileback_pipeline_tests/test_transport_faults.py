@@ -183,8 +183,9 @@ def test_the_wait_that_is_told_is_the_wait_there_is(customer: Customer) -> None:
     assert 2 <= second.at - first.at < 20
 
 
-@pytest.mark.parametrize("retry_after", ["86400", "601", email.utils.formatdate(time.time() + 90_000, usegmt=True)])
+@pytest.mark.parametrize("retry_after", ["86400", "601", "in a day"])
 def test_an_over_long_wait_ends_the_sync_at_once_with_its_progress_kept(customer: Customer, retry_after: str) -> None:
+    retry_after = retry_after.replace("in a day", email.utils.formatdate(time.time() + 90_000, usegmt=True))
     throttled = respond(429, {"detail": "Request was throttled."}, headers={"Retry-After": retry_after})
     customer.sandbox.faults.add("reviews", throttled, after=3)
     with pytest.raises(ThrottledError, match=r"HTTP 429: .*Request was throttled.* wait of [\d,]+ s"):

@@ -4,7 +4,7 @@ Offset paging over a list that is ordered by `last_modified` skips a record for 
 meanwhile, since the edited one moves to the end and the others close the gap. So where pages come in
 ascending order the walk moves by key: it asks again from the newest stamp it has seen. It moves by offset
 only among records of one stamp that fill more than a page, and through lists that come in another order;
-there each page overlaps the one before by a record, and the records seen must amount to the records there.
+there each page overlaps the one before by a few records, and the records seen must amount to the records there.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC) + _STEP
 _PASSES = 40
 # A list that came out the same so often will come out the same again.
 _REPEATS = 2
-# One record can stand where the page before ended by chance, so many in a row cannot.
-_CONFIRMATIONS = 5
+# Records that pages of an unordered list share: one can stand where the page before ended by chance, so many cannot.
+_OVERLAP = 5
 _LOOKS = 3
 # A filter may be coarser than a stamp; anything older than this was not filtered at all.
 _FILTER_TOLERANCE = timedelta(seconds=1)
@@ -120,7 +120,7 @@ class Walk:
                 # What went since the pass before is not to be counted with what is there.
                 seen = set()
             this_pass = _Pass(page.count)
-            offset = steps_back = 0
+            offset = steps_back = asked = 0
             has_stepped_back = False
             while True:
                 yield self._chunk(page, since if beyond else None)
@@ -136,18 +136,20 @@ class Walk:
                     # The list has become shorter before this page: what lies between has moved up.
                     has_stepped_back = True
                     steps_back += 1
+                    # What is only read again, in the same place, tells nothing of the order.
+                    asked = 0
                     offset = max(0, offset - max(1, len(page) - 1))
                 else:
-                    # What is only read again, in the same place, tells nothing of the order.
-                    this_pass.add(page.keys[:end], page.count, 0 if has_stepped_back else overlap or 0)
                     has_stepped_back = False
+                    this_pass.add(page.keys[:end], page.count, asked=asked, overlap=overlap or 0)
                     if not is_joined:
                         this_pass.is_contiguous = False
                         steps_back = _PASSES
                     if end < len(page) or page.is_last(offset):
                         break
                     # Another overlap each time shows records that an unstable order hides at the same offsets.
-                    offset += max(1, len(page) - (1 + number if len(page) == size else 1))
+                    asked = max(1, min(_OVERLAP, len(page) // 2)) + (number if len(page) == size else 0)
+                    offset += max(1, len(page) - asked)
                 page = self._fetch(since, offset)
             count = page.count
             walked = offset + end
@@ -157,9 +159,8 @@ class Walk:
             repeats = repeats + 1 if this_pass.places == last_pass else 0
             # Where pages do not join, or seem to by chance, the order is not one, and records that went may stand in
             # for missing ones: the list has to come out the same twice.
-            is_ordered = this_pass.is_contiguous and (this_pass.is_confirmed or not this_pass.has_changed)
-            is_whole = found == there and (is_ordered or seen == seen_before)
-            has_only_changed = is_ordered and this_pass.has_changed
+            is_whole = found == there and (this_pass.is_ordered or seen == seen_before)
+            has_only_changed = this_pass.is_ordered and this_pass.has_changed
             # The same id twice in a list makes it look longer than it is, each time at the same places, although the
             # pages are cut elsewhere each time.
             has_twins = this_pass.is_contiguous and repeats == _REPEATS and walked == there
@@ -195,16 +196,16 @@ class _Pass:
         self.has_changed = False
         self._trail: list[bytes] = []
         self._count = count
-        self._overlapping = 0
+        self._asked = self._overlapping = 0
 
     def brings_nothing(self, page: Page) -> bool:
         """Whether all records of a further page have come before."""
         return bool(self._trail) and all(key in self.keys for key in page.keys)
 
     @property
-    def is_confirmed(self) -> bool:
-        """Whether so many records came twice in one order that the list has an order."""
-        return self._overlapping >= _CONFIRMATIONS
+    def is_ordered(self) -> bool:
+        """Whether its pages join, and not by chance: enough records came twice, in one order."""
+        return self.is_contiguous and self._overlapping >= min(_OVERLAP, self._asked)
 
     def overlap_with(self, keys: Sequence[bytes]) -> int | None:
         """With how many of those before, in their order, further records begin; None if they do not."""
@@ -217,8 +218,9 @@ class _Pass:
         again = [key for key in self._trail[start:] if key in further]
         return len(again) if list(keys[: len(again)]) == again else None
 
-    def add(self, keys: Sequence[bytes], count: int, overlap: int) -> None:
-        self._overlapping += overlap
+    def add(self, keys: Sequence[bytes], count: int, *, asked: int, overlap: int) -> None:
+        self._asked += asked
+        self._overlapping += min(asked, overlap)
         self.has_changed |= count != self._count
         self.keys.update(dict.fromkeys(keys))
         self._trail = [*self._trail, *keys][-3 * len(keys) :]
