@@ -120,7 +120,18 @@ def dev(port: int) -> None:
         click.echo(f"http://127.0.0.1:{port} has no login: it is for this machine only.")
         dagster = Path(sys.executable).with_name("dagster")
         _enter_project()
-        sys.exit(subprocess.call([dagster, "dev", "-h", "127.0.0.1", "-p", str(port)]))
+        # Without these it would say that history is lost at the end, and that its successor should be used.
+        os.environ.setdefault("DAGSTER_HOME", str(PROJECT_ROOT))
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command` is superseded")
+        command = [dagster, "dev", "-h", "127.0.0.1", "-p", str(port)]
+        # Told once by us, whoever tells us: told twice, as by Ctrl-C in a terminal, it would leave its own children.
+        with subprocess.Popen(command, start_new_session=True) as served:
+            try:
+                status = served.wait()
+            except KeyboardInterrupt:
+                served.send_signal(signal.SIGINT)
+                status = served.wait()
+        sys.exit(status)
 
 
 @cli.command()

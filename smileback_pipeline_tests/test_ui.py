@@ -7,9 +7,9 @@ SMILEBACK_SCREENSHOTS names a directory that keeps what was seen.
 import contextlib
 import functools
 import os
+import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,9 +22,8 @@ import httpx
 import pytest
 
 from smileback_pipeline.sandbox import Sandbox, World, running_sandbox
-from smileback_pipeline.settings import PROJECT_ROOT
 from smileback_pipeline_tests.dagster_home import create_dagster_home
-from smileback_pipeline_tests.terminal import free_port
+from smileback_pipeline_tests.terminal import COMMAND, free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
@@ -53,6 +52,7 @@ class Ui:
     sandbox: Sandbox
     directory: Path
     page: Any
+    process: subprocess.Popen[bytes]
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         answer = httpx.post(
@@ -155,13 +155,8 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
             "DAGSTER_HOME": str(home),
         }
         log = stack.enter_context((directory / "dev.log").open("w"))
-        dagster = str(Path(sys.executable).with_name("dagster"))
         process = subprocess.Popen(
-            [dagster, "dev", "-h", "127.0.0.1", "-p", str(port)],
-            env=environment,
-            cwd=PROJECT_ROOT,
-            stdout=log,
-            stderr=log,
+            [COMMAND, "dev", "--port", str(port)], env=environment, cwd=directory, stdout=log, stderr=log
         )
         stack.callback(process.wait, 60)
         stack.callback(process.terminate)
@@ -175,7 +170,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         until(is_up)
         browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         stack.callback(browser.close)
-        yield Ui(url, sandbox, directory, browser.new_page(viewport={"width": 1440, "height": 900}))
+        yield Ui(url, sandbox, directory, browser.new_page(viewport={"width": 1440, "height": 900}), process)
 
 
 # The tests of this module are one story and run in its order.
@@ -183,6 +178,19 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
 
 def test_the_graph_tells_the_layers(ui: Ui) -> None:
     ui.look("/asset-groups", "replica", "staging", "marts", "published")
+
+
+def test_materializing_all_publishes_the_scores(ui: Ui) -> None:
+    ui.look("/asset-groups", "replica")
+    ui.page.get_by_role("button", name="Materialize all").click()
+    ui.page.get_by_role("button", name="Latest").click()
+    ui.keep("materialize-all")
+    ui.page.get_by_role("button", name=re.compile("^Launch")).last.click()
+    [run] = until(ui.runs)
+    assert ui.outcome(run) == "SUCCESS"
+    with contextlib.closing(duckdb.connect(ui.directory / "analytics.duckdb", read_only=True)) as connection:
+        reviews = connection.execute("select count(*) from replica.reviews").fetchone()
+    assert reviews == (len(ui.sandbox.world.live("reviews")),)
 
 
 def test_a_run_that_is_launched_from_the_ui_publishes_the_scores(ui: Ui) -> None:
@@ -253,3 +261,13 @@ def test_a_failing_check_is_seen_where_it_failed(ui: Ui) -> None:
     ui.sandbox.world.edit_review(review["id"], at=datetime.now(UTC), tags=["very urgent"])
     assert ui.outcome(ui.launch()) == "FAILURE"
     ui.look("/assets/marts/nps_daily?view=checks", "nps_daily_equals_its_facts", "Failed", name="checks")
+
+
+def test_ending_it_ends_all_of_it(ui: Ui) -> None:
+    ui.process.terminate()
+    assert ui.process.wait(60) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{ui.url}/server_info", trust_env=False)
+    said = (ui.directory / "dev.log").read_text()
+    assert f"{ui.url} has no login" in said
+    assert "superseded" not in said
