@@ -123,7 +123,7 @@ def dev(port: int) -> None:
         # Without these it would say that history is lost at the end, and that its successor should be used.
         os.environ.setdefault("DAGSTER_HOME", str(PROJECT_ROOT))
         os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command` is superseded")
-        command = [dagster, "dev", "-h", "127.0.0.1", "-p", str(port)]
+        command = [str(dagster), "dev", "-h", "127.0.0.1", "-p", str(port)]
         # Told once by us, whoever tells us: told twice, as by Ctrl-C in a terminal, it would leave its own children.
         with subprocess.Popen(command, start_new_session=True) as served:
             try:

@@ -87,13 +87,15 @@ class Pipeline:
             self.instance,
         )
 
-    def materialize(self, *assets: str, day: str | None = None) -> Run:
-        """What the button in the UI does."""
+    def materialize(self, *assets: str, day: str | None = None, until: str | None = None) -> Run:
+        """What the button in the UI does, for a day or from a day until another."""
+        days = {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": until}
         return Run(
             self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=self.instance,
                 asset_selection=[dg.AssetKey.from_user_string(asset) for asset in assets],
-                partition_key=day,
+                partition_key=None if until else day,
+                tags=days if until else None,
                 raise_on_error=False,
             ),
             self.instance,
@@ -274,6 +276,35 @@ def test_a_wrong_mart_is_not_published_until_it_is_right_again(pipeline: Pipelin
     assert run.result.success
     assert run.failed_checks == {"nothing_set_aside", "days_have_partitions"}
     assert pipeline.settings.analytics_path.stat().st_ino != published
+
+
+def test_whatever_is_materialized_leaves_no_mart_behind_and_all_of_it_can_be_published(pipeline: Pipeline) -> None:
+    """Of all assets and days Dagster makes runs: what has no partitions, what is daily, and what comes after that."""
+    after_daily = {"intermediate/int_answers_daily", "marts/companies_at_risk", "marts/dim_days"}
+    after_daily |= {"marts/scores", "marts/scores_rolling"}
+    assets = {spec.key.to_user_string(): spec for spec in pipeline.definitions.resolve_all_asset_specs()}
+    marts = {name for name in assets if name.startswith(("staging/", "intermediate/", "marts/"))}
+    daily = {name for name in marts if assets[name].partitions_def}
+    review = pipeline.sandbox.world.live("reviews")[1]
+    pipeline.sandbox.world.edit_review(review["id"], at=NOW + timedelta(minutes=20), rating=-1)
+    published = pipeline.settings.analytics_path.stat().st_ino
+
+    assert pipeline.materialize("replica/reviews").result.success
+    assert pipeline.materialize("published/analytics").failed_checks == {"nothing_pending"}
+    run = pipeline.materialize(*marts - daily - after_daily)
+    assert run.result.success
+    records = oracle.records_of(pipeline.sandbox.world)
+    assert oracle.is_same(pipeline.query("from marts.csat_daily order by date_day"), oracle.csat_daily(records, "UTC"))
+    assert any(name == "marts/csat_daily" for name, day in run.metadata)
+    assert pipeline.materialize(*daily, day="2026-01-01", until="2026-03-15").result.success
+    assert pipeline.materialize(*after_daily).result.success
+    assert pipeline.materialize("published/analytics").result.success
+    assert pipeline.settings.analytics_path.stat().st_ino != published
+
+    # What is asked for is built, changed or not; and a day that was asked for is not behind.
+    run = pipeline.materialize("marts/nps_daily", "marts/dim_boards", day="2026-03-14")
+    assert {("marts/nps_daily", "2026-03-14"), ("marts/dim_boards", None)} <= set(run.metadata)
+    assert pipeline.query("from replica.pending_days") == []
 
 
 def test_a_check_of_all_history_runs_on_demand_and_what_it_finds_stops_the_next_publication(pipeline: Pipeline) -> None:

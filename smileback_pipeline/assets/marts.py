@@ -39,6 +39,7 @@ def build_mart_assets(
 ) -> dg.AssetsDefinition:
     """All dbt models in one step: views and dimensions unpartitioned, the daily marts by day."""
     days = build_daily_partitions(settings)
+    translator = MartsTranslator(days, project)
     built_with = fingerprint(settings)
 
     @dbt_assets(
@@ -47,7 +48,7 @@ def build_mart_assets(
         name="build_marts",
         # Unit tests judge the formulas, not the data: they run when the project is tested.
         exclude="resource_type:unit_test",
-        dagster_dbt_translator=MartsTranslator(days, project),
+        dagster_dbt_translator=translator,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=WAREHOUSE_POOL,
     )
@@ -64,10 +65,10 @@ def build_mart_assets(
             if failure:
                 raise failure
             return
+        is_routine = context.run.job_name == SYNC_JOB
         # A routine run is started for today, but has nothing to do for it unless something changed.
-        asked = [] if context.run.job_name == SYNC_JOB else list(map(date.fromisoformat, _partition_keys(context)))
+        asked = [] if is_routine else sorted(map(date.fromisoformat, _partition_keys(context)))
         with warehouse.get_connection() as connection:
-            add_pending_days(connection, asked)
             pending = pending_days(connection)
             is_stale = load_note(connection, BUILT_WITH) != built_with
             is_unpublished = (
@@ -76,34 +77,57 @@ def build_mart_assets(
                 or not (settings.analytics_path.exists() and settings.scorecard_path.exists())
             )
             is_unchecked = is_stale or load_note(connection, UNCHECKED) is not None
-            if not (pending or is_unpublished or is_unchecked):
+            if is_routine and not (pending or is_unpublished or is_unchecked):
                 context.log.info("Nothing has changed since the marts were built.")
                 return
+            add_pending_days(connection, asked)
             save_note(connection, UNPUBLISHED, "marts to be built")
             if is_stale:
                 save_note(connection, UNCHECKED, "all marts are built anew")
         # The first time, or when the models or the time zone are no longer those that built the marts.
-        (reporter or LogReporter(context.log)).rebuilding(pending, everything=is_stale)
-        arguments = ["--full-refresh"] if is_stale else []
-        arguments += [] if is_unchecked else ["--exclude", f"tag:{WHOLE_HISTORY_TAG}"]
-        invocation = dbt.cli(["build", *arguments], context=context)
+        (reporter or LogReporter(context.log)).rebuilding(sorted({*pending, *asked}), everything=is_stale)
+        quickly = ["build", "--exclude", f"tag:{WHOLE_HISTORY_TAG}"]
+        thoroughly = ["build", *(["--full-refresh"] if is_stale else [])]
+        # Not the context's, which are those of the selection.
+        is_apart = context.selected_asset_keys != build_marts.keys
+        if is_apart and (pending or is_unchecked):
+            # Some marts alone would disagree with those that are behind, and fail the checks that compare them.
+            invocation = dbt.cli(
+                [*(thoroughly if is_unchecked else quickly), "--exclude-resource-type", "unit_test"],
+                manifest=project.manifest_path,
+                dagster_dbt_translator=translator,
+            )
+            events, failure = _run(invocation, project)
+            _log_caught_up(context, events, _daily(build_marts))
+            if failure:
+                raise failure
+            with warehouse.get_connection() as connection:
+                _note_built(connection, pending, built_with)
+                described = {key: day_metadata(connection, key.path[-1], pending) for key in _daily(build_marts)}
+            _log_days(context, days, described)
+            pending, is_unchecked = [], False
         # Passed on when dbt is done: only then the file can be asked for the numbers that go with them.
-        events, failure = _run(invocation, project)
+        events, failure = _run(dbt.cli(thoroughly if is_unchecked else quickly, context=context), project)
         with warehouse.get_connection() as connection:
-            # Days that only some of the marts were built for stay pending for the others.
-            if not failure and context.selected_asset_keys == context.assets_def.keys:
-                with transaction(connection):
-                    clear_pending_days(connection, pending)
-                    save_note(connection, BUILT_WITH, built_with)
-                    if is_unchecked:
-                        save_note(connection, UNCHECKED, None)
-            described = _describe(context, connection, events, pending)
+            # To be asked for is not to be behind.
+            clear_pending_days(connection, sorted({*asked} - {*pending}))
+            if not failure and not is_apart:
+                _note_built(connection, pending, built_with)
+            described = _describe(context, connection, events, sorted({*pending, *asked}))
         yield from events
         if failure:
             raise failure
-        _log_days(context, days, pending, described)
+        _log_days(context, days, described)
 
     return build_marts
+
+
+def _note_built(connection: duckdb.DuckDBPyConnection, days: list[date], built_with: str) -> None:
+    """Note that all marts are built and checked."""
+    with transaction(connection):
+        clear_pending_days(connection, days)
+        save_note(connection, BUILT_WITH, built_with)
+        save_note(connection, UNCHECKED, None)
 
 
 def _run(invocation: DbtCliInvocation, project: DbtProject) -> tuple[list[Any], DagsterDbtCliRuntimeError | None]:
@@ -144,26 +168,38 @@ def _describe(
             context.add_asset_metadata({"dagster/row_count": rows}, asset_key=key)
         if key.path == [MARTS, "scores"]:
             context.add_asset_metadata({"days_rebuilt": len(rebuilt), **score_metadata(connection)}, asset_key=key)
-        elif context.assets_def.specs_by_key[key].partitions_def:
+        elif key in _daily(context.assets_def):
             by_day[key] = day_metadata(connection, key.path[-1], rebuilt)
             for partition in _partition_keys(context) & set(by_day[key]):
                 context.add_asset_metadata(by_day[key][partition], asset_key=key, partition_key=partition)
     return by_day
 
 
+def _daily(marts: dg.AssetsDefinition) -> set[dg.AssetKey]:
+    """The marts that have partitions."""
+    return {key for key, spec in marts.specs_by_key.items() if spec.partitions_def}
+
+
+def _log_caught_up(context: dg.AssetExecutionContext, events: list[Any], daily: set[dg.AssetKey]) -> None:
+    """Record what was built and checked without having been asked for; the daily marts by their days, elsewhere."""
+    for event in events:
+        is_built = isinstance(event, dg.AssetMaterialization) and event.asset_key not in daily
+        if is_built or isinstance(event, dg.AssetCheckEvaluation):
+            context.log_event(event)
+
+
 def _log_days(
     context: dg.AssetExecutionContext,
     days: dg.DailyPartitionsDefinition,
-    rebuilt: list[date],
     described: dict[dg.AssetKey, dict[str, Metadata]],
 ) -> None:
     """Record the rebuilt days as materialized, besides those that the run was started for."""
-    others = {day.isoformat() for day in rebuilt} & set(days.get_partition_keys()) - _partition_keys(context)
+    others = set(days.get_partition_keys()) - _partition_keys(context)
     log_materializations(
         context,
         [
             dg.AssetMaterialization(key, partition=partition, metadata=by_day[partition])
             for key, by_day in sorted(described.items())
-            for partition in sorted(others)
+            for partition in sorted(others & set(by_day))
         ],
     )
