@@ -41,12 +41,12 @@ bench: install  ## benchmarks, side by side with other tools
 docs: install  ## the dbt documentation of every table and column, on http://127.0.0.1:8080
 	cd dbt_project && ../$(BIN)/dbt docs generate && ../$(BIN)/dbt docs serve --host 127.0.0.1
 
-lock: install  ## resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras \
+lock: install  ## resolve requirements.lock from pyproject.toml; UPGRADE=--upgrade takes the newest of everything
+	$(BIN)/uv pip compile $(UPGRADE) --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras \
 		--no-emit-index-url --no-emit-find-links --extra sandbox --extra keyring --extra postgres --extra dev -o requirements.lock pyproject.toml
 
 audit: install  ## known vulnerabilities in the locked dependencies
-	$(BIN)/uv tool run pip-audit --require-hashes --disable-pip -r requirements.lock
+	$(BIN)/uv tool run pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 clean:  ## remove what was installed and built; data and history stay
 	rm -rf .venv dbt_project/target dbt_project/logs *.egg-info
