@@ -211,13 +211,17 @@ def test_the_daily_run_reads_a_month_again_and_the_weekly_one_everything(account
     assert daily.partition_key == weekly.partition_key == "2026-03-08"
     assert daily.run_config["ops"]["replicate"]["config"] == {"since": "2026-02-06"}
     assert weekly.run_config["ops"]["replicate"]["config"] == {"full": True}
-    # What vanished without a trace is found by the weekly one.
+    # What vanished without a trace is found by the weekly one, which also forgets old runs.
     account.sandbox.world.remove("reviews", 3)
+    run = dg.DagsterRun(job_name=SYNC_JOB, run_id="old", status=dg.DagsterRunStatus.SUCCESS)
+    account.instance.run_storage.add_historical_run(run, datetime.now(UTC) - timedelta(days=91))
     account.sync(**daily.run_config["ops"]["replicate"]["config"])
+    assert account.instance.has_run("old")
     account.sync(**weekly.run_config["ops"]["replicate"]["config"])
     reviews = account.instance.get_latest_materialization_event(dg.AssetKey(["replica", "reviews"]))
     assert reviews and reviews.asset_materialization
     assert reviews.asset_materialization.metadata["rows_deleted"].value == 1
+    assert not account.instance.has_run("old")
 
 
 def will_retry(account: Account, result: dg.ExecuteInProcessResult) -> bool:

@@ -12,6 +12,7 @@ from smileback_pipeline.assets.metadata import OWNERS, replication_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import WAREHOUSE_POOL, SmileBackResource, WarehouseResource
 from smileback_pipeline.automation.jobs import RETRIED
+from smileback_pipeline.automation.retention import KEPT, forget_runs
 from smileback_pipeline.endpoints import ENDPOINTS, REVIEWS, Endpoint
 from smileback_pipeline.replica.state import UNCHECKED, save_note
 from smileback_pipeline.replica.summary import summarize
@@ -75,6 +76,8 @@ def build_replica_assets(
             yield from _asked(context, _judged_as_it_is(warehouse, settings))
             return
         if config.full:
+            forgotten = forget_runs(context.instance, created_before=datetime.now(UTC) - KEPT)
+            context.log.info(f"{forgotten:,} runs of more than {KEPT.days} days ago are forgotten.")
             with warehouse.get_connection() as connection:
                 save_note(connection, UNCHECKED, "everything is read again")
         failures: dict[str, Exception] = {}

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,7 @@ from dagster import DagsterEventType
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 
@@ -70,6 +71,15 @@ class QuickSqliteEventLogStorage(SqliteEventLogStorage):
             }
             for position in sorted(latest.values()):
                 self._store_asset_event(connection, batch[position], ids[position])
+
+    def delete_events(self, run_id: str) -> None:
+        """Delete all of a run: also what its checks found, and its file, both of which the inherited method keeps."""
+        super().delete_events(run_id)
+        with self.index_transaction() as connection:
+            connection.execute(AssetCheckExecutionsTable.delete().where(AssetCheckExecutionsTable.c.run_id == run_id))
+        self._engine.cache_clear()
+        for file in Path(self.path_for_shard(run_id)).parent.glob(f"{run_id}.db*"):
+            file.unlink()
 
     def wipe(self) -> None:
         """Delete all files, which must not stay open."""
