@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +20,7 @@ import duckdb
 import httpx
 import pytest
 import yaml
+from dagster._core.workspace.load_target import ModuleTarget, get_target_from_toml_data
 
 from smileback_pipeline.sandbox import Sandbox, World, running_sandbox
 from smileback_pipeline.sandbox.faults import FOREVER, delay
@@ -46,6 +48,17 @@ def test_the_instance_of_the_containers_differs_from_that_of_the_checkout_in_its
     }
     assert {key: own[key] for key in own.keys() - storage} == {key: shipped[key] for key in shipped.keys() - storage}
     assert own["telemetry"] == {"enabled": False}
+
+
+def test_what_is_turned_on_is_on_for_every_process_since_the_code_location_has_one_name() -> None:
+    # `dagster dev` in the checkout reads pyproject.toml; with `-w`, and in the containers, it is a workspace.yaml.
+    location = get_target_from_toml_data(tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text()))
+    assert isinstance(location, ModuleTarget)
+    names = {location.location_name}
+    for workspace in ("workspace.yaml", "deploy/workspace.yaml"):
+        [loaded] = yaml.safe_load((PROJECT_ROOT / workspace).read_text())["load_from"]
+        names |= {settings["location_name"] for settings in loaded.values()}
+    assert names == {REPOSITORY["repositoryLocationName"]}
 
 
 def test_every_service_that_runs_our_code_has_the_volume_the_settings_and_the_database() -> None:
