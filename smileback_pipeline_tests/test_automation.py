@@ -22,6 +22,7 @@ from smileback_pipeline.assets.replica import REPLICA
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.automation.liveness import WatchedRunLauncher, fail_dead_runs
 from smileback_pipeline.automation.partitions import today
+from smileback_pipeline.automation.retention import KEPT
 from smileback_pipeline.definitions import build_definitions
 from smileback_pipeline.endpoints import ENDPOINTS
 from smileback_pipeline.runs import open_instance
@@ -214,7 +215,7 @@ def test_the_daily_run_reads_a_month_again_and_the_weekly_one_everything(account
     # What vanished without a trace is found by the weekly one, which also forgets old runs.
     account.sandbox.world.remove("reviews", 3)
     run = dg.DagsterRun(job_name=SYNC_JOB, run_id="old", status=dg.DagsterRunStatus.SUCCESS)
-    account.instance.run_storage.add_historical_run(run, datetime.now(UTC) - timedelta(days=91))
+    account.instance.run_storage.add_historical_run(run, datetime.now(UTC) - KEPT - timedelta(days=1))
     account.sync(**daily.run_config["ops"]["replicate"]["config"])
     assert account.instance.has_run("old")
     account.sync(**weekly.run_config["ops"]["replicate"]["config"])
