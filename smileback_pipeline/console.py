@@ -36,7 +36,7 @@ class ConsoleReporter:
     # The stream is bound when this is made: standard output is redirected while Dagster runs.
     console: Console = field(default_factory=lambda: _console())
     results: dict[str, Replicated] = field(default_factory=dict)
-    rebuilt: int = 0
+    rebuilt: str = "No day had to be rebuilt."
     _status: Status | None = None
     _read: str = ""
     _last_line_at: float = 0.0
@@ -70,9 +70,11 @@ class ConsoleReporter:
 
     def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
         """See Reporter."""
-        self.rebuilt = len(days)
         what = f"{len(days):,} day{'s' if len(days) != 1 else ''}"
-        self._now(f"building all marts ({what})" if everything else f"rebuilding the marts of {what}", is_due=True)
+        # Everything can be due without a day that changed: for another time zone, or for other models.
+        if days or everything:
+            self.rebuilt = "All marts were built." if everything else f"{what} rebuilt."
+        self._now("building all marts" if everything else f"rebuilding the marts of {what}", is_due=True)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -84,7 +86,7 @@ class ConsoleReporter:
     def summarize(self, settings: Settings) -> None:
         """Print what changed, the scores, and which file to open."""
         self.console.print(self._changes(), "", sep="\n")
-        rebuilt = f"{self.rebuilt:,} days rebuilt." if self.rebuilt else "No day had to be rebuilt."
+        rebuilt = self.rebuilt
         set_aside = sum(result.summary.rejected for result in self.results.values())
         if set_aside:
             rebuilt += (
