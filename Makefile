@@ -39,7 +39,8 @@ bench: install  ## benchmarks, side by side with other tools
 	$(BIN)/python -m benchmarks
 
 docs: install  ## the dbt documentation of every table and column, on http://127.0.0.1:8080
-	cd dbt_project && ../$(BIN)/dbt docs generate && ../$(BIN)/dbt docs serve --host 127.0.0.1
+	@# By the project alone: a warehouse need not be there, and is not kept from a sync.
+	cd dbt_project && ../$(BIN)/dbt docs generate --target memory --empty-catalog && ../$(BIN)/dbt docs serve --host 127.0.0.1
 
 lock: install  ## resolve requirements.lock from pyproject.toml; UPGRADE=--upgrade takes the newest of everything
 	$(BIN)/uv pip compile $(UPGRADE) --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras \
