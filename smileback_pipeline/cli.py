@@ -109,6 +109,30 @@ def status(as_json: bool, check: bool) -> None:
 
 
 @cli.command()
+@click.argument("table", required=False)
+@click.option("--sql", metavar="QUERY", help="Write the answer to this query instead of a table.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="What it ends in, .csv, .xlsx or .parquet, is the format.",
+)
+def export(table: str | None, sql: str | None, target: Path) -> None:
+    """Write a table of the published file, such as scores or replica.reviews, for a spreadsheet or another tool."""
+    from smileback_pipeline import export as exporting
+
+    if (table is None) == (sql is None):
+        raise click.UsageError("Say which TABLE to write, or --sql.")
+    settings = load_settings()
+    try:
+        click.echo(exporting.export(settings.analytics_path, target, table=table, sql=sql))
+    except exporting.ExportError as error:
+        _fail(str(error))
+
+
+@cli.command()
 @click.option("--port", default=3000, show_default=True)
 def dev(port: int) -> None:
     """Serve the Dagster UI and its daemon; without credentials, on the built-in sandbox."""

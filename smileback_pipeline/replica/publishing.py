@@ -7,6 +7,7 @@ until they open it again, and neither side can lock the other out.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import stat
 import subprocess
@@ -22,6 +23,7 @@ from smileback_pipeline.replica.warehouse import STORAGE_VERSION, Warehouse
 
 # Ours alone: how far the sync is, and records that cannot be right.
 _INTERNAL_TABLES = ("sync_state", "walk_seen", "rejected_records", "pending_days", "notes")
+_UNFINISHED = ".unfinished"
 _COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"
 
 
@@ -60,7 +62,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as directory:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=_UNFINISHED) as directory:
         # Named like the target, since DuckDB calls a database after its file.
         new = Path(directory) / target.name
         yield new
@@ -127,8 +129,8 @@ def _keep_readers(copy: Path, target: Path) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Clear away what a killed publication left behind."""
-    for leftover in target.parent.glob(f".{target.name}.*"):
+    """Clear away what a killed process left behind of ours; an editor's `.name.swp` is not."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*{_UNFINISHED}"):
         for file in leftover.glob("*"):
             file.unlink()
         leftover.rmdir()
