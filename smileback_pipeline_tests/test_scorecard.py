@@ -194,7 +194,9 @@ def test_pictures_say_in_words_what_they_show(one_company: Path, browser: Browse
         csat, _response, nps, project, distribution, categories = labels
         assert "first +100.0 in November 2025" in csat
         assert "last +0.0 in February 2026" in csat  # two positive, two negative
-        assert "+0.0 in February 2026" in nps
+        # By quarter, since what comes late to a campaign would be months of one answer.
+        assert "by quarter with its 95 % interval: first -100.0 in 2024 Q1" in nps
+        assert "last +0.0 in 2026 Q1" in nps
         assert "3.25 in January 2026" in project
         assert "3 answers" in distribution  # the fourth is older than a year
         assert "1 detractors (0 to 6), 1 passives (7 and 8), 1 promoters (9 and 10)" in distribution
@@ -251,6 +253,15 @@ def test_on_paper_it_is_dark_on_white_even_if_the_screen_is_dark(one_company: Pa
         assert look.style("body", "backgroundColor") == "rgb(255, 255, 255)"
         assert look.style("body", "color") == "rgb(0, 0, 0)"
         assert look.page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_on_a_phone_the_agents_scores_are_seen_without_scrolling(one_company: Path, browser: Browser) -> None:
+    with Look(browser, one_company, width=PHONE) as look:
+        agents = look.page.locator("section[aria-labelledby=agents] .wide")
+        assert agents.evaluate("wide => wide.scrollWidth - wide.clientWidth") <= 0
+        for caption in look.page.locator("caption:visible").all():
+            box = caption.bounding_box()
+            assert box and box["x"] + box["width"] <= PHONE
 
 
 def test_ten_thousand_companies_fit_on_a_phone(warehouse: Path, browser: Browser) -> None:

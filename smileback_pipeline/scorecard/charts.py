@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from smileback_pipeline.metrics import PROJECT_SCORE, RESPONSE_RATE, Metric
-from smileback_pipeline.scorecard.facts import Score
+from smileback_pipeline.scorecard.facts import Period, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,28 +28,29 @@ _DRAWN = {name: f"#00000{place}" for place, name in enumerate(_COLOURS, 1)}
 _NAMES = {colour: name for name, colour in _DRAWN.items()}
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _LONGEST_LABEL = 34
+_BAR_DAYS = {"month": 22, "quarter": 66}
 _DETRACTORS, _PASSIVES = range(7), range(7, 9)
 
 
-def trend(metric: Metric, months: Mapping[date, Score]) -> Markup:
-    """A metric by month with its intervals, over what it is made of."""
+def trend(metric: Metric, grain: str, periods: Mapping[date, Score]) -> Markup:
+    """A metric by `month` or `quarter`, each by its first day, with its intervals, over what it is made of."""
     figure = _figure(4.6, 2.5)
     lines, bars = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    starts = list(months)
-    scores = list(months.values())
+    starts = list(periods)
+    scores = list(periods.values())
     reach = [score.low for score in scores], [score.high for score in scores]
     lines.fill_between(starts, *reach, color=_DRAWN["accent"], alpha=0.18, lw=0)
     lines.plot(starts, [score.value for score in scores], color=_DRAWN["accent"], lw=1.8, marker="o", markersize=3)
     if metric is RESPONSE_RATE:
         lines.yaxis.set_major_formatter(lambda value, place: f"{value:.0%}")
-    bars.bar(starts, [score.count for score in scores], width=22, color=_DRAWN["count"])
+    bars.bar(starts, [score.count for score in scores], width=_BAR_DAYS[grain], color=_DRAWN["count"])
     bars.set_ylabel("n", rotation=0, ha="right", va="center", color=_DRAWN["muted"], fontsize=8)
     lines.locator_params("y", nbins=5)
     bars.locator_params("y", nbins=2, integer=True)
     _date_axis(bars)
     for axes in (lines, bars):
         _plain(axes)
-    return _inline(figure, f"trend-{metric.name}", _described(metric, months))
+    return _inline(figure, f"trend-{metric.name}", _described(metric, grain, periods))
 
 
 def nps_distribution(answers: Sequence[int]) -> Markup:
@@ -90,15 +91,15 @@ def categories(scores: Sequence[tuple[str, Score]]) -> Markup:
     return _inline(figure, "categories", f"Bars on a scale from 1 to 5: {listed}.")
 
 
-def _described(metric: Metric, months: Mapping[date, Score]) -> str:
-    first, last = min(months), max(months)
-    lowest = min(months, key=lambda month: months[month].value)
-    highest = max(months, key=lambda month: months[month].value)
+def _described(metric: Metric, grain: str, periods: Mapping[date, Score]) -> str:
+    first, last = min(periods), max(periods)
+    lowest = min(periods, key=lambda start: periods[start].value)
+    highest = max(periods, key=lambda start: periods[start].value)
     told = ", ".join(
-        f"{word} {metric.written(months[month].value)} in {month:%B %Y}"
-        for word, month in (("first", first), ("lowest", lowest), ("highest", highest), ("last", last))
+        f"{word} {metric.written(periods[start].value)} in {Period(start) if grain == 'quarter' else f'{start:%B %Y}'}"
+        for word, start in (("first", first), ("lowest", lowest), ("highest", highest), ("last", last))
     )
-    return f"Line of {metric.title} by month with its 95 % interval: {told}. The table below has all numbers."
+    return f"Line of {metric.title} by {grain} with its 95 % interval: {told}. The table below has them by month."
 
 
 def _figure(width: float, height: float) -> Figure:

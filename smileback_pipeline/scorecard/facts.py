@@ -14,6 +14,7 @@ from smileback_pipeline.metrics import METRICS, NET_CSAT, Metric
 
 MEMBERS_SHOWN = 25
 MONTHS_SHOWN = 24
+QUARTERS_SHOWN = 8
 COMMENTS_SHOWN = 12
 CATEGORIES_SHOWN = 20
 _LONGEST_COMMENT = 600
@@ -94,6 +95,7 @@ class Facts:
     now: dict[str, Score]
     before: dict[str, Score]
     months: dict[date, dict[str, Score]]
+    quarters: dict[date, dict[str, Score]]
     agents: Members
     companies: Members
     nps_answers: tuple[int, ...]
@@ -136,6 +138,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, today: date) -> Facts:
         now=quarters[period.start] if period else {},
         before=quarters.get(period.before.start, {}) if period else {},
         months=dict(sorted(months.items())[-MONTHS_SHOWN:]),
+        quarters=dict(sorted(quarters.items())[-QUARTERS_SHOWN:]),
         agents=_members(connection, "agent", [NET_CSAT], period) if period else nothing,
         companies=_members(connection, "company", METRICS, period) if period else nothing,
         nps_answers=_nps_answers(connection, today),

@@ -52,7 +52,9 @@ def render_scorecard(published: Path, now: datetime) -> str:
 def _trends(facts: Facts) -> list[tuple[str, Markup]]:
     trends = []
     for metric in METRICS:
-        months = {month: scores[metric.name] for month, scores in facts.months.items() if metric.name in scores}
-        if months:
-            trends.append((metric.title, charts.trend(metric, months)))
+        # Campaigns are seldom: what comes late to one would be a month of one answer.
+        grain, periods = ("quarter", facts.quarters) if metric is NPS else ("month", facts.months)
+        series = {start: scores[metric.name] for start, scores in periods.items() if metric.name in scores}
+        if series:
+            trends.append((f"{metric.title} by {grain}", charts.trend(metric, grain, series)))
     return trends
