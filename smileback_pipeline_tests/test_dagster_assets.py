@@ -14,7 +14,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from smileback_pipeline.assets.dbt import DBT_DIRECTORY
+from smileback_pipeline.assets.dbt import DBT_DIRECTORY, MARTS
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.definitions import build_definitions
 from smileback_pipeline.sandbox import Sandbox, World, running_sandbox
@@ -26,11 +26,13 @@ from smileback_pipeline_tests.dagster_home import create_dagster_home
 NOW = datetime(2026, 3, 15, 12, tzinfo=UTC)
 WHOLE_HISTORY = {
     "every_member_counts_its_answers_once",
+    "every_member_has_a_name",
     "unique_dim_agents_agent",
     "unique_dim_boards_member",
     "unique_dim_companies_member",
     "unique_dim_contacts_member",
     "unique_fct_csat_reviews_review_id",
+    "unique_fct_rating_changes_rating_change_id",
 }
 
 
@@ -62,6 +64,10 @@ class Run:
     @property
     def failed_checks(self) -> set[str]:
         return {name for (_, name), check in self.checks.items() if not check.passed}
+
+
+def _manifest() -> dict[str, Any]:
+    return json.loads((DBT_DIRECTORY / "target" / "manifest.json").read_text())
 
 
 def _is_check(event: dg.DagsterEvent) -> bool:
@@ -184,13 +190,19 @@ def test_a_first_sync_runs_every_check_there_is(pipeline: Pipeline, first: Run) 
     keys = pipeline.definitions.resolve_asset_graph().asset_check_keys
     assert set(first.checks) == {(key.asset_key.to_user_string(), key.name) for key in keys}
     assert first.failed_checks == set()
-    nodes = json.loads((DBT_DIRECTORY / "target" / "manifest.json").read_text())["nodes"].values()
+    nodes = _manifest()["nodes"].values()
     tests = {node["name"] for node in nodes if node["resource_type"] == "test"}
     assert tests <= {name for _, name in first.checks}
     assert {node["name"] for node in nodes if "whole_history" in node["tags"]} == WHOLE_HISTORY
     reviews = first.checks["replica/reviews", "count_equals_smileback"].metadata
     assert reviews["deleted"].value > 0
     assert reviews["listed"].value == reviews["rows"].value + reviews["deleted"].value
+
+
+def test_the_dbt_project_says_that_analysts_read_every_mart(pipeline: Pipeline) -> None:
+    manifest = _manifest()
+    marts = {name for name, node in manifest["nodes"].items() if name.startswith("model.") and node["fqn"][1] == MARTS}
+    assert set(manifest["exposures"]["exposure.smileback.published_file"]["depends_on"]["nodes"]) == marts
 
 
 def test_every_asset_and_column_is_described_and_a_column_tells_where_it_comes_from(pipeline: Pipeline) -> None:

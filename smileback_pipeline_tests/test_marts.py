@@ -5,6 +5,7 @@ The tests of this module tell one story in order, on one file, since each run of
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -484,3 +485,20 @@ def test_an_empty_replica_has_no_scores(warehouse: Warehouse) -> None:
     write_replica(warehouse.path, {}, pending_days=["2025-10-25"])
     warehouse.build("--exclude", "resource_type:unit_test")
     assert set(map(len, warehouse.dump().values())) == {0}
+
+
+def test_dbt_tells_which_list_was_not_synced_for_days(warehouse: Warehouse) -> None:
+    warehouse.query(
+        "insert into replica.sync_state (endpoint, synced_at) values "
+        "('reviews', now() - interval 1 hour), ('nps_responses', now() - interval 25 hours), "
+        "('prj_responses', now() - interval 73 hours)"
+    )
+    lists = [f"source:replica.{name}" for name in ("reviews", "nps_responses", "prj_responses")]
+    done = warehouse.dbt("source", "freshness", "--no-use-colors", "--select", *lists)
+    told = dict(reversed(found) for found in re.findall(r"(PASS|WARN|ERROR STALE) freshness of (\S+)", done.stdout))
+    assert told == {
+        "replica.reviews": "PASS",
+        "replica.nps_responses": "WARN",
+        "replica.prj_responses": "ERROR STALE",
+    }
+    assert done.returncode == 1
