@@ -47,7 +47,9 @@ def export(published: Path, target: Path, *, table: str | None = None, sql: str 
     if write is None:
         raise ExportError(f"{target} has to end in {', '.join(_FORMATS)}: that says in which format to write.")
     if not published.exists():
-        raise ExportError(f"Nothing is published yet: there is no {published}. Sync first.")
+        raise ExportError(
+            f"Nothing is published yet: there is no {published}. Sync first, or set SMILEBACK_ANALYTICS_PATH."
+        )
     try:
         with contextlib.closing(duckdb.connect(published, read_only=True)) as connection:
             connection.execute("set TimeZone = 'UTC'")

@@ -262,7 +262,7 @@ def test_a_person_exports_by_the_command(published: Path, tmp_path: Path) -> Non
     tables = "marts.csat_daily, marts.scores, replica.comments, replica.reviews"
     assert run("score", "--to", "x.csv") == (1, f"Error: There is no table score. There are {tables}.\n")
     nowhere = tmp_path / "not yet.duckdb"
-    said = f"Error: Nothing is published yet: there is no {nowhere}. Sync first.\n"
+    said = f"Error: Nothing is published yet: there is no {nowhere}. Sync first, or set SMILEBACK_ANALYTICS_PATH.\n"
     assert run("scores", "--to", "x.csv", analytics=nowhere) == (1, said)
     status, said = run("scores", "--sql", "select 1", "--to", "x.csv")
     assert status == 2 and "Say which TABLE to write, or --sql." in said
