@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from smileback_pipeline.api import quota
 from smileback_pipeline.api.client import Patience, SmileBackClient
 from smileback_pipeline.api.errors import AccessError, ApiError, TransientError
 from smileback_pipeline.api.tokens import Token, TokenStore
@@ -155,6 +156,27 @@ def test_an_expired_token_costs_one_refused_request_and_one_renewal(sandbox: San
     fetch(without_password(settings))
     assert [request.status for request in sandbox.requests.to("reviews")] == [200, 401, 200]
     assert renewals(sandbox) == 2
+
+
+def test_a_token_that_expires_during_a_wait_for_the_quota_costs_one_refused_request(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(quota, "_WINDOW_MILLISECONDS", 200)
+    settings = settings_of(sandbox, tmp_path, requests_per_minute=1)
+    waits = []
+
+    def expire_at_first(seconds: float) -> None:
+        if not waits:
+            sandbox.oauth.expire_access_tokens()
+        waits.append(seconds)
+
+    with SmileBackClient(settings, on_wait=expire_at_first) as client:
+        for _ in range(3):
+            client.fetch_page(REVIEWS, since=None, offset=0)
+    assert [request.status for request in sandbox.requests.to("reviews")] == [200, 401, 200, 200]
+    assert [request.status for request in sandbox.requests.to("token")] == [200, 200]
+    assert len(waits) >= 3, "a request that is repeated with a new token counts as well"
 
 
 def test_a_revoked_login_is_tried_once_and_then_a_person_is_asked(sandbox: Sandbox, settings: Settings) -> None:
