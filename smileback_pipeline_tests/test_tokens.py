@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -116,6 +118,42 @@ def test_a_token_that_cannot_be_stored_is_not_used(sandbox: Sandbox, tmp_path: P
     with pytest.raises(AccessError, match=r"token store .* cannot be"):
         fetch(settings)
     assert not sandbox.requests.to("reviews")
+
+
+_KILLED_WHILE_WRITING = """
+import os, sys
+from smileback_pipeline.api.client import SmileBackClient
+from smileback_pipeline.endpoints import REVIEWS
+from smileback_pipeline.settings import validated_settings
+
+os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
+with SmileBackClient(validated_settings(token_path=sys.argv[1])) as client:
+    client.fetch_page(REVIEWS, since=None, offset=0)
+"""
+
+
+@pytest.mark.parametrize("then", ["a sync", "a disconnect"])
+def test_a_kill_while_a_renewed_token_is_written_asks_nobody_and_leaves_no_secret_behind(
+    sandbox: Sandbox, tmp_path: Path, then: str
+) -> None:
+    """SmileBack has rotated the pair by then, and the new one was in a file that nobody would look for."""
+    settings = settings_of(sandbox, tmp_path)
+    fetch(settings)
+    sandbox.oauth.expire_access_tokens()
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_WHILE_WRITING, str(settings.token_path)],
+        env={**os.environ, **sandbox.environment(), "XDG_STATE_HOME": str(tmp_path)},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert [request.status for request in sandbox.requests.to("token")] == [200, 200]
+    if then == "a sync":
+        fetch(settings)
+        assert [request.status for request in sandbox.requests.to("token")] == [200, 200, 400, 200]
+        left = ["tokens.json", "tokens.json.lock"]
+    else:
+        TokenStore(settings).forget()
+        left = ["tokens.json.lock"]
+    assert sorted(path.name for path in tmp_path.glob("*tokens*")) == left
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"access_token": 7}', b"null"])
