@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +141,8 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # Always the same, so that what a kill leaves of it is found; the store is locked.
+        self._new = path.with_name(f".{path.name}.new")
 
     def __str__(self) -> str:
         return str(self._path)
@@ -153,15 +154,15 @@ class _File:
             return None
 
     def write(self, content: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)  # mode 0600
+        self._new.unlink(missing_ok=True)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(self._path)
+            self._new.replace(self._path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            self._new.unlink(missing_ok=True)
             raise
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:
@@ -170,6 +171,7 @@ class _File:
             os.close(directory)
 
     def remove(self) -> None:
+        self._new.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
 
