@@ -139,6 +139,9 @@ def _run(invocation: DbtCliInvocation, project: DbtProject) -> tuple[list[Any], 
     except DagsterDbtCliRuntimeError as error:
         return events, error
     finally:
+        # It is over unless an interrupt came, which dagster-dbt passes on only while it waits for an event.
+        invocation.process.kill()
+        invocation.process.wait()
         _keep_parsed(invocation.target_path, project)
     return events, None
 
