@@ -76,6 +76,10 @@ class ConsoleReporter:
             self.rebuilt = "All marts were built." if everything else f"{what} rebuilt."
         self._now("building all marts" if everything else f"rebuilding the marts of {what}", is_due=True)
 
+    def warned(self, message: str) -> None:
+        """See Reporter."""
+        self.console.print(f"  … {message}", soft_wrap=True)
+
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Show what is going on for as long as the block lasts."""

@@ -13,7 +13,7 @@ from smileback_pipeline.assets.dbt import (
 from smileback_pipeline.assets.marts import build_mart_assets
 from smileback_pipeline.assets.published import build_published_asset, build_scorecard_asset
 from smileback_pipeline.assets.replica import build_replica_assets, build_versions_asset
-from smileback_pipeline.assets.reporting import Reporter
+from smileback_pipeline.assets.reporting import REPORTING, Reporter, build_logger
 from smileback_pipeline.assets.resources import SmileBackResource, WarehouseResource
 from smileback_pipeline.automation.jobs import build_sync_job
 from smileback_pipeline.automation.schedules import build_schedules
@@ -47,6 +47,7 @@ def build_definitions(settings: Settings, reporter: Reporter | None = None) -> d
             "warehouse": WarehouseResource(database=str(settings.duckdb_path)),
             "dbt": dbt_command_line(),
         },
+        loggers={REPORTING: build_logger(reporter)} if reporter else None,
         # One process: DuckDB has a single writer, and a process a step would cost 3 s each.
         executor=dg.in_process_executor,
     )

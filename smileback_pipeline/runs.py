@@ -8,9 +8,10 @@ import os
 from datetime import date
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
 from dagster._core.utils import make_new_run_id
 
-from smileback_pipeline.assets.reporting import Reporter
+from smileback_pipeline.assets.reporting import REPORTING, Reporter
 from smileback_pipeline.automation.jobs import SYNC_JOB, UNRETRIED
 from smileback_pipeline.automation.liveness import hold_run
 from smileback_pipeline.automation.partitions import today
@@ -41,10 +42,7 @@ def run_sync(settings: Settings, reporter: Reporter, *, since: date | None, full
             # The daemon could not start it again; whoever started this process can.
             tags=UNRETRIED,
             partition_key=today(settings),
-            run_config={
-                "ops": {"replicate": {"config": config}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
+            run_config={"ops": {"replicate": {"config": config}}, "loggers": {REPORTING: {}}},
             raise_on_error=False,
         )
     if result.success:
@@ -53,6 +51,8 @@ def run_sync(settings: Settings, reporter: Reporter, *, since: date | None, full
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    if result.get_run_failure_event().job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION:
+        return ["The sync was interrupted. What it has saved is kept, and the next one goes on from there."]
     messages = []
     for event in result.all_events:
         if event.is_step_failure:

@@ -1,5 +1,6 @@
 """Who hears how a run is going: the run's log, or whoever started the run."""
 
+import logging
 from collections.abc import Sequence
 from datetime import date
 from typing import Protocol
@@ -8,6 +9,9 @@ import dagster as dg
 
 from smileback_pipeline.endpoints import Endpoint
 from smileback_pipeline.replication import Replicated
+
+REPORTING = "reporting"
+"""The logger by which a run that has a reporter tells it of warnings."""
 
 
 class Reporter(Protocol):
@@ -27,6 +31,9 @@ class Reporter(Protocol):
 
     def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
         """The marts of these days, or of all days, are being built."""
+
+    def warned(self, message: str) -> None:
+        """The run's log warns of something, such as a file that another program has open."""
 
 
 class LogReporter:
@@ -55,3 +62,23 @@ class LogReporter:
     def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
         """See Reporter."""
         self._log.info("Building all marts" if everything else f"Rebuilding the marts of {len(days)} days")
+
+    def warned(self, message: str) -> None:
+        """See Reporter. The log has it."""
+
+
+def build_logger(reporter: Reporter) -> dg.LoggerDefinition:
+    """Passes on to a reporter what a run's log warns of, which nobody would see in a terminal."""
+
+    class Warnings(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno == logging.WARNING:
+                reporter.warned(record.dagster_meta["orig_message"])  # type: ignore[attr-defined]
+
+    @dg.logger
+    def warnings(context: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("warnings")
+        logger.addHandler(Warnings())
+        return logger
+
+    return warnings
