@@ -33,6 +33,9 @@ from smileback_pipeline.replica.state import (
 from smileback_pipeline.replica.warehouse import transaction
 from smileback_pipeline.settings import Settings
 
+# How many of the models and tests that failed are named.
+_TOLD = 3
+
 
 def build_mart_assets(
     settings: Settings, project: DbtProject, reporter: Reporter | None
@@ -130,20 +133,43 @@ def _note_built(connection: duckdb.DuckDBPyConnection, days: list[date], built_w
         save_note(connection, UNCHECKED, None)
 
 
-def _run(invocation: DbtCliInvocation, project: DbtProject) -> tuple[list[Any], DagsterDbtCliRuntimeError | None]:
+def _run(invocation: DbtCliInvocation, project: DbtProject) -> tuple[list[Any], Exception | None]:
     """What dbt did, and how it failed if it did."""
     events = []
     try:
         for event in invocation.stream():
             events.append(event)
     except DagsterDbtCliRuntimeError as error:
-        return events, error
+        return events, _told(invocation, error)
     finally:
         # It is over unless an interrupt came, which dagster-dbt passes on only while it waits for an event.
         invocation.process.kill()
         invocation.process.wait()
         _keep_parsed(invocation.target_path, project)
     return events, None
+
+
+def _told(invocation: DbtCliInvocation, error: DagsterDbtCliRuntimeError) -> Exception:
+    """The failure in a sentence, where dbt came so far as to write what failed."""
+    try:
+        results = invocation.get_artifact("run_results.json")["results"]
+    except (OSError, ValueError):
+        return error
+    failed = [
+        f"{result['unique_id'].split('.')[2]} ({_reason(result['message'])})"
+        for result in results
+        if result["status"] in ("error", "fail")
+    ]
+    if not failed:
+        return error
+    others = f" and {len(failed) - _TOLD} more" if len(failed) > _TOLD else ""
+    return dg.Failure(f"dbt failed at {', '.join(failed[:_TOLD])}{others}. The run's log has all that dbt said.")
+
+
+def _reason(message: str) -> str:
+    """Of a failed test the only line; of an error the second: the first says where, what follows may quote SQL."""
+    lines = message.strip().splitlines()
+    return (lines[1:] or lines)[0].strip()
 
 
 def _keep_parsed(target: Path, project: DbtProject) -> None:
