@@ -202,6 +202,9 @@ def validated_settings(**given: object) -> Settings:
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_url=False, include_input=False):
+            # That a default could not come from a variable which is wrong is no fault of its own.
+            if problem["type"] == "default_factory_not_called":
+                continue
             variable = "".join(f"SMILEBACK_{part} ".upper() for part in problem["loc"][:1])
             problems.append(f"{variable}{problem['msg'].removeprefix('Value error, ')}")
         raise ConfigurationError("; ".join(problems)) from None

@@ -242,6 +242,8 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(account: Account, variabl
     assert result.returncode == 2
     assert result.stderr.startswith(f"Error: {variable} ")
     assert words in result.stderr
+    # Of no other variable, such as one whose default comes from a wrong one.
+    assert result.stderr.count("SMILEBACK_") == 1
     assert "Traceback" not in result.stderr
 
 
