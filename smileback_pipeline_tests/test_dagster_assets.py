@@ -319,6 +319,17 @@ def test_whatever_is_materialized_leaves_no_mart_behind_and_all_of_it_can_be_pub
     assert pipeline.query("from replica.pending_days") == []
 
 
+def test_a_scorecard_that_was_not_written_after_its_file_is_written_by_the_next_sync(
+    pipeline: Pipeline, first: Run
+) -> None:
+    """As after a run that was killed between the two, or when somebody asks for the file alone."""
+    scorecard = pipeline.settings.scorecard_path
+    scorecard.write_text("what stood there before")
+    assert pipeline.materialize("published/analytics").result.success
+    assert pipeline.sync().result.success
+    assert "Net CSAT" in scorecard.read_text()
+
+
 def test_a_check_of_all_history_runs_on_demand_and_what_it_finds_stops_the_next_publication(pipeline: Pipeline) -> None:
     asset = "intermediate/int_csat_by_member_daily"
     assert pipeline.check(asset, "every_member_counts_its_answers_once").failed_checks == set()

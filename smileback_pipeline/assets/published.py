@@ -16,6 +16,7 @@ from smileback_pipeline.settings import Settings
 
 PUBLISHED = "published"
 _NOTHING_PENDING = "nothing_pending"
+_SCORECARD_DUE = "scorecard to be written"
 
 
 def build_published_asset(settings: Settings, marts: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
@@ -66,7 +67,8 @@ def build_published_asset(settings: Settings, marts: Sequence[dg.AssetKey]) -> d
             raise dg.Failure(str(error)) from None
         with warehouse.get_connection() as connection:
             save_note(connection, PUBLISHED_WITH, privacy.fingerprint)
-            save_note(connection, UNPUBLISHED, None)
+            # A run that ends here leaves the page to the next one.
+            save_note(connection, UNPUBLISHED, _SCORECARD_DUE)
         yield dg.MaterializeResult(
             asset_key=key, metadata={"path": dg.MetadataValue.path(settings.analytics_path), "size_bytes": size}
         )
@@ -96,12 +98,14 @@ def build_scorecard_asset(settings: Settings) -> dg.AssetsDefinition:
             with replacing(target) as new:
                 new.write_text(page, encoding="utf-8")
         except (OSError, duckdb.Error) as error:
-            with warehouse.get_connection() as connection:
-                save_note(connection, UNPUBLISHED, "scorecard to be written")
             raise dg.Failure(
                 f"Writing the scorecard to {target} failed ({str(error).splitlines()[0]}). The analysts' file is "
                 "published. Make room or mend the path, and sync again."
             ) from None
+        with warehouse.get_connection() as connection:
+            # Somebody can ask for the page alone, while changes are waiting.
+            if load_note(connection, UNPUBLISHED) == _SCORECARD_DUE:
+                save_note(connection, UNPUBLISHED, None)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(target),

@@ -35,7 +35,7 @@ BUILT_WITH = "marts_built_with"
 PUBLISHED_WITH = "published_with"
 """Note: the fingerprint of how much of people was last published."""
 UNPUBLISHED = "unpublished"
-"""Note: present from the first change of the replica until analysts can see it."""
+"""Note: present from the first change of the replica until analysts can see it, in the file and on the scorecard."""
 UNCHECKED = "whole_history_unchecked"
 """Note: present from a reason to check all of history until it has passed."""
 
