@@ -55,7 +55,11 @@ def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
         return ["The sync was interrupted. What it has saved is kept, and the next one goes on from there."]
     messages = []
     for event in result.all_events:
-        if event.is_step_failure:
+        if event.is_resource_init_failure:
+            error = event.engine_event_data.error
+            assert error
+            messages.append(error.message.partition(f"{error.cls_name}: ")[2].strip())
+        elif event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data and data.user_failure_data.description:
                 messages.append(data.user_failure_data.description)

@@ -247,6 +247,16 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(account: Account, variabl
     assert "Traceback" not in result.stderr
 
 
+def test_a_warehouse_that_cannot_be_there_is_named_with_the_reason(account: Account) -> None:
+    (account.directory / "occupied").touch()
+    path = account.directory / "occupied" / "warehouse.duckdb"
+    result = account.run("sync", SMILEBACK_DUCKDB_PATH=str(path))
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"Error: {path} cannot be used (File exists): mend SMILEBACK_DUCKDB_PATH, or who may write there.\n"
+    )
+
+
 def test_wrong_credentials_fail_with_the_servers_words_and_not_with_the_secret(account: Account) -> None:
     result = account.run(
         "sync", SMILEBACK_PASSWORD="not-the-password", SMILEBACK_TOKEN_PATH=str(account.directory / "fresh.json")

@@ -72,9 +72,9 @@ class WarehouseResource(DuckDBResource):
         # What the dead left in the pool would let this run wait for ever.
         fail_dead_runs(instance)
         path = Path(self.database)
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(f"{path}.lock")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except filelock.Timeout:
             log.warning(f"Another run is using {path}; waiting until it is over.")
@@ -84,6 +84,10 @@ class WarehouseResource(DuckDBResource):
                 raise WarehouseError(
                     f"Another run has been using {path} for over {self.run_lock_timeout_seconds} s; not started."
                 ) from None
+        except OSError as error:
+            raise WarehouseError(
+                f"{path} cannot be used ({error.strerror}): mend SMILEBACK_DUCKDB_PATH, or who may write there."
+            ) from None
         try:
             self._warehouse = Warehouse(path, on_wait=log.warning)
             yield self
