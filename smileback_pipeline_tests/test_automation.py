@@ -2,12 +2,14 @@
 becomes of runs that were killed. The tests of this module are one story and run in its order."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.test_utils import create_run_for_test
 
-from smileback_pipeline.api.client import SmileBackClient
+from smileback_pipeline.api.client import Patience, SmileBackClient
 from smileback_pipeline.api.errors import AccessError, ApiError
 from smileback_pipeline.assets.replica import REPLICA
 from smileback_pipeline.automation.jobs import SYNC_JOB
@@ -28,7 +30,7 @@ from smileback_pipeline.endpoints import ENDPOINTS
 from smileback_pipeline.runs import open_instance
 from smileback_pipeline.sandbox import Sandbox, World, running_sandbox
 from smileback_pipeline.sandbox.faults import FOREVER, delay, respond
-from smileback_pipeline.settings import Settings, load_settings
+from smileback_pipeline.settings import Settings, load_settings, validated_settings
 from smileback_pipeline_tests.dagster_home import create_dagster_home
 
 COMMAND = str(Path(sys.executable).with_name("smileback-pipeline"))
@@ -238,6 +240,21 @@ def test_a_run_is_tried_again_when_the_reason_may_pass_and_not_when_it_stays(acc
     account.sandbox.faults.add("nps-responses", respond(403, {"detail": "Not yours"}))
     assert not will_retry(account, account.run())
     assert not will_retry(account, account.run(since="yesterday"))
+
+
+def test_where_nothing_can_be_reached_no_other_list_is_tried(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = partial(SmileBackClient, patience=Patience(attempts=2, first_wait_seconds=0.01))
+    monkeypatch.setattr("smileback_pipeline.assets.resources.SmileBackClient", hasty)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        settings = validated_settings(base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}/api")
+    elsewhere = replace(account, settings=settings, repository=build_definitions(settings).get_repository_def())
+    result = elsewhere.run()
+    [failure] = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    assert list(failure.user_failure_data.metadata) == ["reviews"]
+    assert "no whole answer from 127.0.0.1" in failure.user_failure_data.description
+    assert will_retry(account, result)
 
 
 def test_the_command_line_leaves_it_to_its_caller_to_try_again(account: Account) -> None:

@@ -2,7 +2,8 @@
 
 ApiError
 ├── TransientError       another try may succeed
-│   └── ThrottledError   429; carries the wait that the server asked for
+│   ├── ThrottledError   429; carries the wait that the server asked for
+│   └── UnreachableError no connection, whatever is asked
 ├── RefusedError         another try would get the same answer (400, 403, 404, a redirect)
 ├── AccessError          credentials or tokens are refused; a human has to act
 └── UnsettledError       the list kept changing or contradicting itself while it was read
@@ -37,6 +38,10 @@ class ThrottledError(TransientError):
     def __init__(self, message: str, retry_after_seconds: float | None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class UnreachableError(TransientError):
+    """There is no connection to the server: no other question would be answered either."""
 
 
 class RefusedError(ApiError):

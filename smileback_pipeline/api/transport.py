@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote_plus
 import httpx
 
 from smileback_pipeline import __version__
-from smileback_pipeline.api.errors import RefusedError, TransientError
+from smileback_pipeline.api.errors import RefusedError, TransientError, UnreachableError
 from smileback_pipeline.settings import LOOPBACK_HOSTS, ConfigurationError
 
 _SECRET_FIELDS = frozenset({"client_secret", "password", "refresh_token", "code", "code_verifier", "token"})
@@ -73,7 +73,8 @@ class Transport:
     ) -> httpx.Response:
         """Return the whole answer to a GET, whatever its status.
 
-        Raises TransientError if none came whole, RefusedError if it is longer than anything SmileBack has to say.
+        Raises UnreachableError if there is no connection, TransientError if no answer came whole, RefusedError if it is
+        longer than anything SmileBack has to say.
         """
         headers = {"Authorization": f"Bearer {access_token}"} if access_token else {}
         return self._send(self._http.build_request("GET", url, params=parameters, headers=headers), doing)
@@ -102,7 +103,9 @@ class Transport:
                 ) from None
             if not self._is_late.is_set():
                 words = str(error) or type(error).__name__
-                raise TransientError(f"{doing}: no whole answer from {request.url.host} ({words}).") from None
+                is_connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                kind = TransientError if is_connected else UnreachableError
+                raise kind(f"{doing}: no whole answer from {request.url.host} ({words}).") from None
         if self._is_late.is_set():
             raise TransientError(f"{doing}: the answer was not over after {self._bounds.answer_seconds:.0f} s.")
         if response.status_code != httpx.codes.OK:

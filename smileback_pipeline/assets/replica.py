@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pydantic
 
-from smileback_pipeline.api.errors import AccessError, ApiError, TransientError, UnsettledError
+from smileback_pipeline.api.errors import AccessError, ApiError, TransientError, UnreachableError, UnsettledError
 from smileback_pipeline.assets.checks import REPLICA_FRESHNESS, replica_check_results, replica_check_specs
 from smileback_pipeline.assets.metadata import OWNERS, replication_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
@@ -105,6 +105,9 @@ def build_replica_assets(
                 except (ApiError, WarehouseError) as error:
                     listener.failed(endpoint, error)
                     failures[endpoint.name] = error
+                    if isinstance(error, UnreachableError):
+                        # Each of the others would be a minute of trying in vain.
+                        break
                 else:
                     listener.replicated(endpoint, result)
                     yield dg.MaterializeResult(asset_key=_key(endpoint), metadata=replication_metadata(result))
