@@ -74,7 +74,8 @@ class ConsoleReporter:
         # Everything can be due without a day that changed: for another time zone, or for other models.
         if days or everything:
             self.rebuilt = "All marts were built." if everything else f"{what} rebuilt."
-        self._now("building all marts" if everything else f"rebuilding the marts of {what}", is_due=True)
+        rebuilding = f"rebuilding the marts of {what}" if days else "checking the marts"
+        self._now("building all marts" if everything else rebuilding, is_due=True)
 
     def warned(self, message: str) -> None:
         """See Reporter."""

@@ -1,6 +1,7 @@
 """The whole job as a user runs it: the command line as a process, a SmileBack over HTTP, the published file."""
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 
 import duckdb
 import pytest
+from rich.console import Console
 
+from smileback_pipeline.console import ConsoleReporter
 from smileback_pipeline.sandbox import ENDPOINTS, Sandbox, World, running_sandbox
 from smileback_pipeline_tests import oracle
 from smileback_pipeline_tests.dagster_home import create_dagster_home
@@ -265,3 +268,12 @@ def test_wrong_credentials_fail_with_the_servers_words_and_not_with_the_secret(a
     assert "Invalid credentials given" in result.stderr
     assert "not-the-password" not in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_marts_that_are_checked_alone_are_not_said_to_be_rebuilt() -> None:
+    """As by a full sync that finds nothing."""
+    said = io.StringIO()
+    reporter = ConsoleReporter(Console(file=said))
+    reporter.rebuilding([], everything=False)
+    assert said.getvalue() == "  … checking the marts\n"
+    assert reporter.rebuilt == "No day had to be rebuilt."

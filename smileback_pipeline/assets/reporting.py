@@ -30,7 +30,7 @@ class Reporter(Protocol):
         """An endpoint failed; the others go on."""
 
     def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
-        """The marts of these days, or of all days, are being built."""
+        """The marts of these days, or of all days, are being built; checked alone where there are no days."""
 
     def warned(self, message: str) -> None:
         """The run's log warns of something, such as a file that another program has open."""
@@ -61,7 +61,8 @@ class LogReporter:
 
     def rebuilding(self, days: Sequence[date], *, everything: bool) -> None:
         """See Reporter."""
-        self._log.info("Building all marts" if everything else f"Rebuilding the marts of {len(days)} days")
+        rebuilding = f"Rebuilding the marts of {len(days)} days" if days else "Checking the marts"
+        self._log.info("Building all marts" if everything else rebuilding)
 
     def warned(self, message: str) -> None:
         """See Reporter. The log has it."""
