@@ -1,9 +1,11 @@
-with reviews as (
-    select * from {{ ref('stg_smileback__reviews') }}
+with replaced as (
+    select * from {{ source('replica', 'review_versions') }}
 ),
 
-replaced as (
-    select * from {{ source('replica', 'review_versions') }}
+-- Few of all reviews; the join below would otherwise read and keep all of them.
+reviews as materialized (
+    select * from {{ ref('stg_smileback__reviews') }}
+    where review_id in (select id from replaced)
 ),
 
 -- What is replaced now comes last.
@@ -23,7 +25,6 @@ versions as (
         last_modified,
         timestamptz 'infinity' as replaced_at
     from reviews
-    where review_id in (select id from replaced)
 ),
 
 compared as (
