@@ -16,6 +16,7 @@ from typing import Protocol
 import duckdb
 
 from smileback_pipeline.api.client import SmileBackClient
+from smileback_pipeline.api.pages import Page
 from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
 from smileback_pipeline.replica.landing import Changes, begin_staging, deleted_keys, remove_unseen, stage, upsert
@@ -112,7 +113,6 @@ def replicate(
     # has to begin again may have landed what is gone by now, and one that goes on does as it did.
     is_first = not has_noted_keys if resumed_from else before == SyncState()
     keeps_track = state.walk_is_full and (before.read_whole_at is not None or not is_first)
-    walk = Walk(lambda stamp, offset: client.fetch_page(endpoint, since=stamp, offset=offset), since=state.walk_from)
     is_whole = state.walk_is_full and state.walk_from is None
     listed: int | None = None
     deleted: set[str] = set()
@@ -121,7 +121,7 @@ def replicate(
     read = 0
     is_begun = resumed_from is not None
     begin_staging(warehouse.session, endpoint)
-    for chunks, end in _batches(iter(walk)):
+    for chunks, end in _batches(_walk(endpoint, client, state, settings.lookback)):
         with warehouse.refusals_told():
             stage(warehouse.session, endpoint, [chunk.page for chunk in chunks])
         if chunks:
@@ -170,6 +170,23 @@ def replicate(
         watermark=state.watermark,
         resumed_from=resumed_from,
     )
+
+
+def _walk(endpoint: Endpoint, client: SmileBackClient, state: SyncState, lookback: timedelta) -> Iterator[Chunk]:
+    """The chunks of the walk that the state says is under way."""
+
+    def fetch(since: datetime | None, offset: int) -> Page:
+        return client.fetch_page(endpoint, since=since, offset=offset)
+
+    walk, newest = Walk(fetch, since=state.walk_from), None
+    for chunk in walk:
+        newest = chunk.newest
+        yield chunk
+    if endpoint.filter and state.walk_is_full and newest and not walk.is_in_order:
+        # What was changed meanwhile may have moved to where the walk had been, and must not be taken for gone.
+        assert state.walk_started_at
+        for chunk in Walk(fetch, since=_before(min(newest, state.walk_started_at), lookback)):
+            yield replace(chunk, newest=max(newest, chunk.newest or newest))
 
 
 def _begin(

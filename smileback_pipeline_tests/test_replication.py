@@ -392,6 +392,25 @@ def test_a_review_that_vanished_without_a_trace_is_found_by_reading_everything(c
     assert_replica_equals(world, customer.file)
 
 
+@pytest.mark.parametrize(
+    "customer", [{"reviews_order": order} for order in ("last_modified", "-last_modified", "id")], indirect=True
+)
+def test_a_review_that_is_edited_while_everything_is_read_is_not_taken_for_gone(customer: Customer) -> None:
+    """In a list with the newest first it moves to where the walk has been, and a new one makes up for it."""
+    world = customer.sandbox.world
+    customer.sync([REVIEWS])
+
+    def change(sandbox: Sandbox) -> None:
+        world.edit_review(5, at=NOW, comment="edited meanwhile")
+        put_review(world, 5000, NOW)
+
+    customer.sandbox.faults.add("reviews", call(change), after=2)
+    assert customer.sync([REVIEWS], full=True)["reviews"].changes.deleted == 0
+    assert customer.query("select comment from replica.reviews where id = 5") == [("edited meanwhile",)]
+    customer.sync()
+    assert_replica_equals(world, customer.file)
+
+
 def test_members_leave_only_after_a_complete_walk_over_their_list(customer: Customer) -> None:
     world = customer.sandbox.world
     for number in range(1, 400):

@@ -58,6 +58,8 @@ class Walk:
         self._fetch = lambda since, offset: fetch(since and max(since, _EARLIEST) - _STEP, offset)
         self._since = since
         self._newest: datetime | None = None
+        self.is_in_order = False
+        """Whether the list came in ascending order, so that what was changed meanwhile came once more at its end."""
 
     def __iter__(self) -> Iterator[Chunk]:
         page = self._fetch(self._since, 0)
@@ -65,6 +67,8 @@ class Walk:
             yield from self._by_offset(self._since, page)
         elif not (yield from self._by_key(page)):
             yield from self._by_offset(self._since, self._fetch(self._since, 0))
+        else:
+            self.is_in_order = True
 
     def _by_key(self, page: Page) -> Generator[Chunk, None, bool]:
         """Walk by stamp; return whether the order held all the way and nothing was out of its sight."""
