@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import dagster as dg
 import httpx
 
 from benchmarks.contenders import DLT, FLOOR, LOAD, ROOT, SINGER, WHOLE, Contender
@@ -25,6 +25,12 @@ from benchmarks.server import DAYS
 
 TABLES = ROOT / "docs" / "performance-tables.md"
 _SAMPLE_EVERY_SECONDS = 0.05
+_STEPS = {
+    "sync": ["replicate"],
+    "marts": ["build_marts"],
+    "publishing": ["published__analytics"],
+    "scorecard": ["published__scorecard"],
+}
 
 
 @dataclass(frozen=True)
@@ -33,18 +39,19 @@ class Measured:
 
     seconds: float
     peak_mb: float
+    requests: int
 
 
 @click.command(help=__doc__)
 @click.option("--reviews", "sizes", multiple=True, type=int, default=(10_000, 100_000), show_default=True)
 @click.option("--runs", default=3, show_default=True, help="Of each; medians are reported.")
-@click.option("--peers/--no-peers", default=True, help="Measure dlt and the Singer SDK as well.")
-def main(sizes: tuple[int, ...], runs: int, peers: bool) -> None:
-    contenders = [FLOOR, LOAD, WHOLE, *([DLT, SINGER] if peers else [])]
-    for contender in contenders:
-        contender.install()
+@click.option("--peers-up-to", default=100_000, show_default=True, help="How many reviews dlt and Singer get to load.")
+def main(sizes: tuple[int, ...], runs: int, peers_up_to: int) -> None:
     lines = [f"Measured on {os.cpu_count()} cores, Python {platform.python_version()}; medians of {runs} runs.", ""]
     for size in sizes:
+        contenders = [FLOOR, LOAD, WHOLE, *([DLT, SINGER] if size <= peers_up_to else [])]
+        for contender in contenders:
+            contender.install()
         lines += _initial(size, contenders, runs)
     lines += _increments(sizes, runs)
     TABLES.parent.mkdir(exist_ok=True)
@@ -54,18 +61,24 @@ def main(sizes: tuple[int, ...], runs: int, peers: bool) -> None:
 
 def _initial(size: int, contenders: list[Contender], runs: int) -> list[str]:
     results: dict[str, list[Measured]] = {contender.name: [] for contender in contenders}
+    parts: list[dict[str, float]] = []
     with _server(size) as base_url:
         for _ in range(runs):
             # In turn, so that a slow minute of the machine hits all of them.
             for contender in contenders:
                 with tempfile.TemporaryDirectory() as directory:
                     results[contender.name].append(_measure(contender, base_url, Path(directory)))
+                    if contender is WHOLE:
+                        parts.append(_parts(results[contender.name][-1].seconds, Path(directory)))
     floor = statistics.median(result.seconds for result in results[FLOOR.name])
-    lines = [f"### Initial sync of {size:,} reviews", "", "| | seconds | x floor | peak MB |", "|---|---:|---:|---:|"]
+    lines = [f"### Initial sync of {size:,} reviews", ""]
+    lines += ["| | seconds | x floor | peak MB | requests |", "|---|---:|---:|---:|---:|"]
     for name, measured in results.items():
         seconds = statistics.median(result.seconds for result in measured)
         memory = statistics.median(result.peak_mb for result in measured)
-        lines.append(f"| {name} | {seconds:.1f} | {seconds / floor:.2f} | {memory:.0f} |")
+        lines.append(f"| {name} | {seconds:.1f} | {seconds / floor:.2f} | {memory:.0f} | {measured[0].requests:,} |")
+    shares = ", ".join(f"{part} {statistics.median(each[part] for each in parts):.1f} s" for part in parts[0])
+    lines += ["", f"Where the time of our whole job goes: {shares}."]
     click.echo("\n".join(lines))
     return [*lines, ""]
 
@@ -95,9 +108,28 @@ def _increments(sizes: tuple[int, ...], runs: int) -> list[str]:
     return [*lines, ""]
 
 
+def _parts(seconds: float, directory: Path) -> dict[str, float]:
+    """Seconds of the parts of the last sync, as Dagster's history has them; the rest is both ends of it."""
+    with dg.DagsterInstance.from_config(str(directory / "dagster")) as instance:
+        [run] = instance.get_run_records(limit=1)
+        steps = {step.step_key: step for step in instance.get_run_step_stats(run.dagster_run.run_id)}
+    parts = {
+        name: sum(steps[key].end_time - steps[key].start_time for key in keys)  # type: ignore[operator]
+        for name, keys in _STEPS.items()
+    }
+    return {"start and end": seconds - sum(parts.values()), **parts}
+
+
+def _requests(base_url: str) -> int:
+    return httpx.get(f"{base_url.removesuffix('/api')}/requests").json()
+
+
 def _measure(contender: Contender, base_url: str, directory: Path) -> Measured:
-    (directory / "dagster").mkdir(exist_ok=True)
-    shutil.copy(ROOT / "dagster.yaml", directory / "dagster")
+    home = directory / "dagster"
+    home.mkdir(exist_ok=True)
+    # Its paths are relative to the checkout, whose history this is not.
+    configuration = (ROOT / "dagster.yaml").read_text().replace("base_dir: .dagster", f"base_dir: {home}/.dagster")
+    (home / "dagster.yaml").write_text(configuration)
     environment = {
         **os.environ,
         "SMILEBACK_BASE_URL": base_url,
@@ -110,10 +142,11 @@ def _measure(contender: Contender, base_url: str, directory: Path) -> Measured:
         "SMILEBACK_DUCKDB_PATH": str(directory / "warehouse.duckdb"),
         "SMILEBACK_ANALYTICS_PATH": str(directory / "analytics.duckdb"),
         "SMILEBACK_TOKEN_PATH": str(directory / "tokens.json"),
-        "DAGSTER_HOME": str(directory / "dagster"),
+        "DAGSTER_HOME": str(home),
         "DLT_DATA_DIR": str(directory / "dlt"),
     }
     log = directory / "log"
+    asked_before = _requests(base_url)
     with log.open("w") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -123,7 +156,7 @@ def _measure(contender: Contender, base_url: str, directory: Path) -> Measured:
         seconds = time.perf_counter() - started
     if process.returncode:
         sys.exit(f"{contender.name} failed:\n{log.read_text()[-2000:]}")
-    return Measured(seconds, peak)
+    return Measured(seconds, peak, _requests(base_url) - asked_before)
 
 
 def _peak_memory_until_end(process: subprocess.Popen[bytes]) -> float:

@@ -1,7 +1,7 @@
 """A SmileBack of any size on loopback that costs next to nothing: pages are filled into a template on request.
 
 `python -m benchmarks.server REVIEWS PORT`; `POST /touch?n=1000&days=30` lets that many reviews of the last 30 days
-change.
+change, `GET /requests` tells how many pages were asked for.
 """
 
 from __future__ import annotations
@@ -98,7 +98,11 @@ def build_app(count: int) -> Starlette:
         }
         return JSONResponse(granted)
 
+    asked = 0
+
     async def listed(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
         if request.path_params["endpoint"] != "reviews":
             return JSONResponse({"count": 0, "next": None, "previous": None, "results": []})
         query = request.query_params
@@ -110,11 +114,15 @@ def build_app(count: int) -> Starlette:
         reviews.touch(int(request.query_params["n"]), int(request.query_params["days"]))
         return Response()
 
+    async def requests(request: Request) -> Response:
+        return JSONResponse(asked)
+
     return Starlette(
         routes=[
             Route("/api/token/", token, methods=["POST"]),
             Route("/api/v3/{endpoint}/", listed),
             Route("/touch", touch, methods=["POST"]),
+            Route("/requests", requests),
         ]
     )
 

@@ -335,7 +335,9 @@ def test_an_answer_without_end_is_refused_in_bounded_memory(answer: Answer) -> N
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no gzip", gzip.compress(b"{}")[:-1], gzip.compress(b"{}")[:12], gzip.compress(b"{}" * 99)[:-12]]
+    "content",
+    [b"", b"no gzip", gzip.compress(b"{}")[:-1], gzip.compress(b"{}")[:12], gzip.compress(b"{}" * 99)[:-12]],
+    ids=["nothing", "no gzip", "a byte less", "the beginning", "without its end"],
 )
 def test_a_compressed_answer_that_is_broken_is_no_page(tmp_path: Path, content: bytes) -> None:
     with serving(compressed(content)) as wire, pytest.raises(TransientError):
