@@ -10,7 +10,7 @@ import httpx
 import msgspec
 from oauthlib.oauth2 import LegacyApplicationClient, WebApplicationClient
 
-from smileback_pipeline.api.errors import LONGEST_QUOTE, AccessError, RefusedError, TransientError, printable
+from smileback_pipeline.api.errors import LONGEST_QUOTE, AccessError, TransientError, printable
 from smileback_pipeline.api.tokens import Token, TokenStore
 from smileback_pipeline.api.transport import Transport
 from smileback_pipeline.settings import Settings
@@ -39,8 +39,8 @@ class _Refused(msgspec.Struct):
 class TokenEndpoint:
     """`POST {base}/token/` and `/revoke/`, with all credentials in the form body as the vendor asks since v3.1.
 
-    Methods that ask for a token raise AccessError where it is refused, TransientError where another try may help, and
-    RefusedError where what answers is no token endpoint.
+    Methods that ask for a token raise AccessError where it is refused, or where what answers is no token endpoint, and
+    TransientError where another try may help.
     """
 
     def __init__(self, settings: Settings, transport: Transport) -> None:
@@ -130,7 +130,7 @@ class TokenEndpoint:
         try:
             refused = msgspec.json.decode(response.content, type=_Refused)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise RefusedError(
+            raise AccessError(
                 f"{doing}: {url} answered HTTP {status}, not as a token endpoint does; check SMILEBACK_BASE_URL."
             ) from None
         if refused.error == "invalid_client":

@@ -74,13 +74,8 @@ def build_mart_assets(
         with warehouse.get_connection() as connection:
             pending = pending_days(connection)
             is_stale = load_note(connection, BUILT_WITH) != built_with
-            is_unpublished = (
-                load_note(connection, UNPUBLISHED) is not None
-                or load_note(connection, PUBLISHED_WITH) != privacy_of(settings).fingerprint
-                or not (settings.analytics_path.exists() and settings.scorecard_path.exists())
-            )
             is_unchecked = is_stale or load_note(connection, UNCHECKED) is not None
-            if is_routine and not (pending or is_unpublished or is_unchecked):
+            if is_routine and not (pending or is_unchecked or _is_unpublished(connection, settings)):
                 context.log.info("Nothing has changed since the marts were built.")
                 return
             add_pending_days(connection, asked)
@@ -123,6 +118,15 @@ def build_mart_assets(
         _log_days(context, days, described)
 
     return build_marts
+
+
+def _is_unpublished(connection: duckdb.DuckDBPyConnection, settings: Settings) -> bool:
+    """Whether analysts do not have what there is, as they are meant to see it."""
+    return (
+        load_note(connection, UNPUBLISHED) is not None
+        or load_note(connection, PUBLISHED_WITH) != privacy_of(settings).fingerprint
+        or not (settings.analytics_path.exists() and settings.scorecard_path.exists())
+    )
 
 
 def _note_built(connection: duckdb.DuckDBPyConnection, days: list[date], built_with: str) -> None:
