@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from smileback_pipeline.api.client import Patience, SmileBackClient
-from smileback_pipeline.api.errors import ApiError, RefusedError, TransientError
+from smileback_pipeline.api.errors import AccessError, ApiError, RefusedError, TransientError
 from smileback_pipeline.api.tokens import Token, TokenStore
 from smileback_pipeline.api.transport import Bounds, Transport
 from smileback_pipeline.endpoints import REVIEWS
@@ -170,7 +170,7 @@ def test_credentials_are_not_redirected_either(tmp_path: Path, status: str) -> N
             settings = settings_for(f"http://127.0.0.1:{wire.port}", tmp_path)
             TokenStore(settings).forget()
             account = settings.model_copy(update={"username": "u", "password": settings.client_secret})
-            with SmileBackClient(account, patience=IMPATIENT) as client, pytest.raises(RefusedError, match="not as a"):
+            with SmileBackClient(account, patience=IMPATIENT) as client, pytest.raises(AccessError, match="not as a"):
                 client.fetch_page(REVIEWS, since=None, offset=0)
     assert (wire.connections, other.connections) == (1, 0)
 
