@@ -73,9 +73,9 @@ class ConsoleReporter:
         what = f"{len(days):,} day{'s' if len(days) != 1 else ''}"
         # Everything can be due without a day that changed: for another time zone, or for other models.
         if days or everything:
-            self.rebuilt = "All marts were built." if everything else f"{what} rebuilt."
+            self.rebuilt = " ".join(["All marts were built."] * everything + [f"{what} rebuilt."] * bool(days))
         rebuilding = f"rebuilding the marts of {what}" if days else "checking the marts"
-        self._now("building all marts" if everything else rebuilding, is_due=True)
+        self._now(f"building all marts{f' ({what})' if days else ''}" if everything else rebuilding, is_due=True)
 
     def warned(self, message: str) -> None:
         """See Reporter."""

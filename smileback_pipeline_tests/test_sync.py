@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -110,6 +111,15 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         yield Account(sandbox, directory)
 
 
+def days_of(records: dict[str, list[dict[str, Any]]]) -> set[date]:
+    """Every day that a record counts on, in whatever mart."""
+    stamps = [review[name] for review in records["reviews"] for name in ("rated_on", "last_modified")]
+    stamps += [review["ticket"]["closed_on"] for review in records["reviews"] if review["ticket"]]
+    stamps += [response["created_at"] for response in records["nps-responses"]]
+    stamps += [project["response"]["date"] for project in records["prj-responses"]]
+    return {datetime.fromisoformat(stamp).astimezone(ZoneInfo(TIMEZONE)).date() for stamp in stamps if stamp}
+
+
 # The tests of this module are one story and run in its order.
 
 
@@ -122,6 +132,7 @@ def test_the_first_sync_publishes_what_smileback_says(account: Account) -> None:
     assert f"{len(records['reviews']):,} rows" in output
     net_csat = oracle.scores(records, TIMEZONE)[oracle.ScoreKey("net_csat", "all", None, "all", "all")]
     assert f"{net_csat.value:+.1f}" in output
+    assert f"All marts were built. {len(days_of(records)):,} days rebuilt." in output
 
 
 def test_a_sync_with_nothing_new_asks_once_an_endpoint_and_publishes_nothing(account: Account) -> None:
