@@ -116,7 +116,7 @@ class Walk:
         size = len(page)
         seen: set[bytes] = set()
         seen_before: set[bytes] = set()
-        last_pass: dict[int, bytes] = {}
+        last_pass: list[bytes] = []
         repeats = 0
         count = page.count
         for number in range(_PASSES):
@@ -129,7 +129,7 @@ class Walk:
             while True:
                 yield self._chunk(page, since if beyond else None)
                 end = _position_beyond(page, beyond)
-                this_pass.places.update(enumerate(page.keys[:end], start=offset))
+                this_pass.places[offset : offset + end] = page.keys[:end]
                 if this_pass.brings_nothing(page) and not has_stepped_back:
                     # Past the end, whatever `next` and `count` say; or the offset was ignored.
                     this_pass.is_contiguous &= offset + len(page) >= page.count
@@ -193,8 +193,8 @@ class _Pass:
     """One reading of a list by position: whether its pages join without a gap."""
 
     def __init__(self, count: int) -> None:
-        self.keys: dict[bytes, None] = {}
-        self.places: dict[int, bytes] = {}
+        self.keys: set[bytes] = set()
+        self.places: list[bytes] = []
         """What was seen where in the list."""
         self.is_contiguous = True
         self.has_changed = False
@@ -226,7 +226,7 @@ class _Pass:
         self._asked += asked
         self._overlapping += min(asked, overlap)
         self.has_changed |= count != self._count
-        self.keys.update(dict.fromkeys(keys))
+        self.keys.update(keys)
         self._trail = [*self._trail, *keys][-3 * len(keys) :]
 
 
