@@ -85,13 +85,13 @@ def build_mart_assets(
         # The first time, or when the models or the time zone are no longer those that built the marts.
         (reporter or LogReporter(context.log)).rebuilding(sorted({*pending, *asked}), everything=is_stale)
         quickly = ["build", "--exclude", f"tag:{WHOLE_HISTORY_TAG}"]
-        thoroughly = ["build", *(["--full-refresh"] if is_stale else [])]
+        arguments = ["build", *(["--full-refresh"] if is_stale else [])] if is_unchecked else quickly
         # Not the context's, which are those of the selection.
         is_apart = context.selected_asset_keys != build_marts.keys
         if is_apart and (pending or is_unchecked):
             # Some marts alone would disagree with those that are behind, and fail the checks that compare them.
             invocation = dbt.cli(
-                [*(thoroughly if is_unchecked else quickly), "--exclude-resource-type", "unit_test"],
+                [*arguments, "--exclude-resource-type", "unit_test"],
                 manifest=project.manifest_path,
                 dagster_dbt_translator=translator,
             )
@@ -103,9 +103,9 @@ def build_mart_assets(
                 _note_built(connection, pending, built_with)
                 described = {key: day_metadata(connection, key.path[-1], pending) for key in _daily(build_marts)}
             _log_days(context, days, described)
-            pending, is_unchecked = [], False
+            pending, arguments = [], quickly
         # Passed on when dbt is done: only then the file can be asked for the numbers that go with them.
-        events, failure = _run(dbt.cli(thoroughly if is_unchecked else quickly, context=context), project)
+        events, failure = _run(dbt.cli(arguments, context=context), project)
         with warehouse.get_connection() as connection:
             # To be asked for is not to be behind.
             clear_pending_days(connection, sorted({*asked} - {*pending}))
