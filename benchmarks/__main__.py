@@ -22,14 +22,15 @@ import httpx
 
 from benchmarks.contenders import DLT, FLOOR, LOAD, ROOT, SINGER, WHOLE, Contender
 from benchmarks.server import DAYS
+from smileback_pipeline_tests.dagster_home import create_dagster_home
 
 TABLES = ROOT / "docs" / "performance-tables.md"
 _SAMPLE_EVERY_SECONDS = 0.05
 _STEPS = {
-    "sync": ["replicate"],
-    "marts": ["build_marts"],
-    "publishing": ["published__analytics"],
-    "scorecard": ["published__scorecard"],
+    "sync": "replicate",
+    "marts": "build_marts",
+    "publishing": "published__analytics",
+    "scorecard": "published__scorecard",
 }
 
 
@@ -113,10 +114,7 @@ def _parts(seconds: float, directory: Path) -> dict[str, float]:
     with dg.DagsterInstance.from_config(str(directory / "dagster")) as instance:
         [run] = instance.get_run_records(limit=1)
         steps = {step.step_key: step for step in instance.get_run_step_stats(run.dagster_run.run_id)}
-    parts = {
-        name: sum(steps[key].end_time - steps[key].start_time for key in keys)  # type: ignore[operator]
-        for name, keys in _STEPS.items()
-    }
+    parts = {name: steps[key].end_time - steps[key].start_time for name, key in _STEPS.items()}
     return {"start and end": seconds - sum(parts.values()), **parts}
 
 
@@ -126,10 +124,8 @@ def _requests(base_url: str) -> int:
 
 def _measure(contender: Contender, base_url: str, directory: Path) -> Measured:
     home = directory / "dagster"
-    home.mkdir(exist_ok=True)
-    # Its paths are relative to the checkout, whose history this is not.
-    configuration = (ROOT / "dagster.yaml").read_text().replace("base_dir: .dagster", f"base_dir: {home}/.dagster")
-    (home / "dagster.yaml").write_text(configuration)
+    if not home.exists():
+        create_dagster_home(directory)
     environment = {
         **os.environ,
         "SMILEBACK_BASE_URL": base_url,
