@@ -130,11 +130,12 @@ class Walk:
                 yield self._chunk(page, since if beyond else None)
                 end = _position_beyond(page, beyond)
                 this_pass.places[offset : offset + end] = page.keys[:end]
-                if this_pass.brings_nothing(page) and not has_stepped_back:
-                    # Past the end, whatever `next` and `count` say; or the offset was ignored.
-                    this_pass.is_contiguous &= offset + len(page) >= page.count
-                    break
                 overlap = this_pass.overlap_with(page.keys[:end])
+                if this_pass.brings_nothing(page) and not has_stepped_back:
+                    # Past the end, whatever `next` and `count` say; or the offset was ignored; or the order is none.
+                    this_pass.is_contiguous &= offset + len(page) >= page.count
+                    this_pass.confirm(min(asked, end), overlap or 0)
+                    break
                 is_joined = overlap is not None
                 if not is_joined and steps_back < _PASSES and not has_stepped_back:
                     # The list has become shorter before this page: what lies between has moved up.
@@ -145,7 +146,8 @@ class Walk:
                     offset = max(0, offset - max(1, len(page) - 1))
                 else:
                     has_stepped_back = False
-                    this_pass.add(page.keys[:end], page.count, asked=asked, overlap=overlap or 0)
+                    this_pass.add(page.keys[:end], page.count)
+                    this_pass.confirm(asked, overlap or 0)
                     if not is_joined:
                         this_pass.is_contiguous = False
                         steps_back = _PASSES
@@ -222,9 +224,12 @@ class _Pass:
         again = [key for key in self._trail[start:] if key in further]
         return len(again) if list(keys[: len(again)]) == again else None
 
-    def add(self, keys: Sequence[bytes], count: int, *, asked: int, overlap: int) -> None:
+    def confirm(self, asked: int, overlap: int) -> None:
+        """Note how many records were asked for again, and how many of them came, in their order."""
         self._asked += asked
         self._overlapping += min(asked, overlap)
+
+    def add(self, keys: Sequence[bytes], count: int) -> None:
         self.has_changed |= count != self._count
         self.keys.update(keys)
         self._trail = [*self._trail, *keys][-3 * len(keys) :]
