@@ -43,6 +43,10 @@ class ServerList:
     distort: Callable[[int, Page], Page] = lambda number, page: page
     requests: int = 0
     now: datetime = NOW
+    newest_key: int = 0
+
+    def __post_init__(self) -> None:
+        self.newest_key = max(self.records, default=0)
 
     def fetch(self, since: datetime | None, offset: int) -> Page:
         for change in self.changes.get(self.requests, []):
@@ -90,8 +94,9 @@ class ServerList:
             self.records[key] = Record(key, self._tick(), old.version + 1)
 
     def insert(self) -> None:
-        key = max(self.records, default=0) + 1
-        self.records[key] = Record(key, self._tick())
+        # No id comes twice, whatever was removed.
+        self.newest_key += 1
+        self.records[self.newest_key] = Record(self.newest_key, self._tick())
 
     def remove(self, key: int) -> None:
         self.records.pop(key, None)
