@@ -408,11 +408,18 @@ def shuffled_ties_amid_changes() -> ServerList:
     return listed(stamps, order="ascending, ties shuffled", page_size=12, is_inclusive=False, changes=changes)
 
 
+def ties_by_id_amid_changes() -> ServerList:
+    """One of the ties gets a new stamp and stays among them, before another one; a new record stands in for that."""
+    changes = {1: [lambda server: server.edit(20)], 4: [ServerList.insert]}
+    return listed([NOW] * 27, order="by id", page_size=12, is_inclusive=False, changes=changes)
+
+
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(server=servers(), cuts=st.lists(st.integers(0, 12), max_size=3))
 # The end of the list shows the same few records wherever the page before it ends.
 @example(server=listed([NOW] * 13, order="ascending, ties shuffled", page_size=12, is_inclusive=False), cuts=[])
 @example(server=shuffled_ties_amid_changes(), cuts=[])
+@example(server=ties_by_id_amid_changes(), cuts=[])
 def test_walks_that_are_cut_and_resumed_amid_changes_leave_the_servers_records(
     server: ServerList, cuts: list[int]
 ) -> None:

@@ -87,6 +87,8 @@ class Walk:
                 if found is None:
                     return True
                 page, offset = found
+                if not _is_in_order(page, since):
+                    return False
                 newest = _newest(page)
                 assert newest is not None
             # What lies ahead by the order. Records without a stamp are in the whole list, but in no filtered one.
