@@ -28,7 +28,7 @@ TABLES = ROOT / "docs" / "performance-tables.md"
 _SAMPLE_EVERY_SECONDS = 0.05
 _STEPS = {
     "sync": "replicate",
-    "marts": "build_marts",
+    "dbt": "build_marts",
     "publishing": "published__analytics",
     "scorecard": "published__scorecard",
 }
@@ -41,6 +41,14 @@ class Measured:
     seconds: float
     peak_mb: float
     requests: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the time of a sync went, in seconds, and how many events of it Dagster stored."""
+
+    seconds: dict[str, float]
+    events: int
 
 
 @click.command(help=__doc__)
@@ -62,7 +70,7 @@ def main(sizes: tuple[int, ...], runs: int, peers_up_to: int) -> None:
 
 def _initial(size: int, contenders: list[Contender], runs: int) -> list[str]:
     results: dict[str, list[Measured]] = {contender.name: [] for contender in contenders}
-    parts: list[dict[str, float]] = []
+    parts: list[Parts] = []
     with _server(size) as base_url:
         for _ in range(runs):
             # In turn, so that a slow minute of the machine hits all of them.
@@ -78,8 +86,9 @@ def _initial(size: int, contenders: list[Contender], runs: int) -> list[str]:
         seconds = statistics.median(result.seconds for result in measured)
         memory = statistics.median(result.peak_mb for result in measured)
         lines.append(f"| {name} | {seconds:.1f} | {seconds / floor:.2f} | {memory:.0f} | {measured[0].requests:,} |")
-    shares = ", ".join(f"{part} {statistics.median(each[part] for each in parts):.1f} s" for part in parts[0])
-    lines += ["", f"Where the time of our whole job goes: {shares}."]
+    medians = {part: statistics.median(each.seconds[part] for each in parts) for part in parts[0].seconds}
+    shares = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in medians.items())
+    lines += ["", f"Where the time of our whole job goes: {shares}. Dagster stored {parts[0].events:,} events."]
     click.echo("\n".join(lines))
     return [*lines, ""]
 
@@ -109,13 +118,22 @@ def _increments(sizes: tuple[int, ...], runs: int) -> list[str]:
     return [*lines, ""]
 
 
-def _parts(seconds: float, directory: Path) -> dict[str, float]:
-    """Seconds of the parts of the last sync, as Dagster's history has them; the rest is both ends of it."""
+def _parts(seconds: float, directory: Path) -> Parts:
+    """Those of the last sync, as Dagster's history has them; the rest is both ends of it."""
     with dg.DagsterInstance.from_config(str(directory / "dagster")) as instance:
         [run] = instance.get_run_records(limit=1)
+        events = instance.all_logs(run.dagster_run.run_id)
         steps = {step.step_key: step for step in instance.get_run_step_stats(run.dagster_run.run_id)}
     parts = {name: steps[key].end_time - steps[key].start_time for name, key in _STEPS.items()}
-    return {"start and end": seconds - sum(parts.values()), **parts}
+    # All that dbt did is passed on to Dagster when dbt is done.
+    marts = steps[_STEPS["dbt"]]
+    told = min(event.timestamp for event in events if event.step_key == marts.step_key and _is_output(event))
+    parts |= {"dbt": told - marts.start_time, "storing their events": marts.end_time - told}
+    return Parts({"start and end": seconds - sum(parts.values()), **parts}, len(events))
+
+
+def _is_output(event: dg.EventLogEntry) -> bool:
+    return event.dagster_event_type == dg.DagsterEventType.STEP_OUTPUT
 
 
 def _requests(base_url: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -197,16 +198,30 @@ def _sandbox_account() -> Iterator[None]:
 
 
 def _sync(settings: Settings, *, since: datetime | None = None, full: bool = False) -> None:
-    from smileback_pipeline.console import ConsoleReporter
-    from smileback_pipeline.runs import run_sync
+    with _imports_uncollected():
+        from smileback_pipeline.console import ConsoleReporter
+        from smileback_pipeline.runs import run_sync
 
     _enter_project()
     reporter = ConsoleReporter()
-    with reporter.running():
-        failure = run_sync(settings, reporter, since=since.date() if since else None, full=full)
-    if failure:
-        _fail(failure)
-    reporter.summarize(settings)
+    try:
+        with reporter.running():
+            failure = run_sync(settings, reporter, since=since.date() if since else None, full=full)
+        if failure:
+            _fail(failure)
+        reporter.summarize(settings)
+    finally:
+        # DuckDB complains at the end of the process of what was not collected.
+        gc.unfreeze()
+
+
+@contextlib.contextmanager
+def _imports_uncollected() -> Iterator[None]:
+    """Keep the garbage collector from what is imported and stays: going through it again and again takes seconds."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def _enter_project() -> None:

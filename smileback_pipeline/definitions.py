@@ -5,7 +5,6 @@ from __future__ import annotations
 import dagster as dg
 
 from smileback_pipeline.assets.dbt import (
-    dbt_command_line,
     prepared_dbt_project,
     set_dbt_environment,
     source_descriptions,
@@ -45,7 +44,6 @@ def build_definitions(settings: Settings, reporter: Reporter | None = None) -> d
         resources={
             "smileback": SmileBackResource.from_settings(settings),
             "warehouse": WarehouseResource(database=str(settings.duckdb_path)),
-            "dbt": dbt_command_line(),
         },
         loggers={REPORTING: build_logger(reporter)} if reporter else None,
         # One process: DuckDB has a single writer, and a process a step would cost 3 s each.

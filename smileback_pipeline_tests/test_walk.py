@@ -54,7 +54,7 @@ class ServerList:
         listed = self._listed(since, offset)
         rows = listed[offset : offset + self.page_size]
         page = Page(
-            text=json.dumps([(row.key, row.version) for row in rows]),
+            body=json.dumps([(row.key, row.version) for row in rows]).encode(),
             count=len(listed),
             keys=[str(row.key).encode() for row in rows],
             stamps=[row.stamp for row in rows],
@@ -114,7 +114,7 @@ def read(server: ServerList, *, since: datetime | None = None) -> dict[int, int]
     """Versions by key, as a replica has them after one walk."""
     replica: dict[int, int] = {}
     for chunk in Walk(server.fetch, since=since):
-        replica.update(json.loads(chunk.page.text))
+        replica.update(json.loads(chunk.page.body))
     return replica
 
 
@@ -190,7 +190,7 @@ def test_a_filter_that_counts_in_whole_seconds_loses_nothing() -> None:
 
     replica: dict[int, int] = {}
     for chunk in Walk(fetch, since=None):
-        replica.update(json.loads(chunk.page.text))
+        replica.update(json.loads(chunk.page.body))
     assert replica == on_server(server)
 
 
@@ -236,7 +236,7 @@ def test_an_id_that_stands_twice_in_a_list_does_not_keep_it_from_ending() -> Non
     def fetch(since: datetime | None, offset: int) -> Page:
         page = server.fetch(since, offset)
         return Page(
-            page.text, page.count, [b"7" if key == b"999" else key for key in page.keys], page.stamps, page.has_next
+            page.body, page.count, [b"7" if key == b"999" else key for key in page.keys], page.stamps, page.has_next
         )
 
     keys = {key for chunk in Walk(fetch, since=None) for key in chunk.page.keys}
@@ -248,7 +248,7 @@ def test_an_id_that_stands_twice_in_a_list_does_not_keep_it_from_ending() -> Non
 
 def with_page(page: Page, **changes: Any) -> Page:
     return Page(
-        **{"text": page.text, "count": page.count, "keys": page.keys, "stamps": page.stamps, "has_next": page.has_next}
+        **{"body": page.body, "count": page.count, "keys": page.keys, "stamps": page.stamps, "has_next": page.has_next}
         | changes
     )
 
@@ -429,7 +429,7 @@ def test_walks_that_are_cut_and_resumed_amid_changes_leave_the_servers_records(
     try:
         for cut in [*cuts, None]:
             for number, chunk in enumerate(Walk(server.fetch, since=resume_from)):
-                replica.update(json.loads(chunk.page.text))
+                replica.update(json.loads(chunk.page.body))
                 if number == cut:
                     resume_from = chunk.resume_from
                     break
@@ -441,7 +441,7 @@ def test_walks_that_are_cut_and_resumed_amid_changes_leave_the_servers_records(
         # A quiet walk from where everything was known brings what changed meanwhile.
         server.changes.clear()
         for chunk in Walk(server.fetch, since=NOW):
-            replica.update(json.loads(chunk.page.text))
+            replica.update(json.loads(chunk.page.body))
         live = on_server(server)
         assert live.items() <= replica.items()
     except UnsettledError:

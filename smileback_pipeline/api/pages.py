@@ -31,8 +31,8 @@ class _Envelope(msgspec.Struct):
 class Page:
     """One answer of a list."""
 
-    text: str
-    """The body as it came: `{"count": …, "results": […]}`."""
+    body: bytes
+    """As it came, not always UTF-8: `{"count": …, "results": […]}`."""
     count: int
     """Records in the whole list, as filtered."""
     keys: Sequence[bytes]
@@ -65,8 +65,8 @@ def parse_page(response: httpx.Response, endpoint: Endpoint, doing: str) -> Page
         facts = list(map(_identifier(endpoint), page.results))
         keys, stamps = [key for key, _ in facts], [stamp for _, stamp in facts]
     return Page(
-        # Bytes that are no UTF-8 cannot be stored; the record around them can.
-        text=response.content.decode("utf-8", errors="replace"),
+        # Not decoded: with one character beyond the usual ones, text takes four times the memory, and 1 ms more.
+        body=response.content,
         count=page.count,
         keys=keys,
         stamps=stamps,

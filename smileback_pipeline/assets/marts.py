@@ -1,17 +1,21 @@
 """The marts: one dbt invocation that rebuilds the days that changed, and the days that were asked for."""
 
+import contextlib
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import duckdb
-from dagster_dbt import DbtCliInvocation, DbtCliResource, DbtProject, dbt_assets
-from dagster_dbt.errors import DagsterDbtCliRuntimeError
+from dagster_dbt import DbtProject, dbt_assets
+from dagster_dbt.asset_utils import get_subset_selection_for_context
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+from dagster_dbt.dbt_manifest import validate_manifest
 
-from smileback_pipeline.assets.dbt import MARTS, WHOLE_HISTORY_TAG, MartsTranslator, fingerprint
+from smileback_pipeline.assets.dbt import MARTS, WHOLE_HISTORY_TAG, MartsTranslator, fingerprint, run_dbt
 from smileback_pipeline.assets.metadata import Metadata, day_metadata, row_counts, score_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import WAREHOUSE_POOL, WarehouseResource
@@ -33,13 +37,10 @@ from smileback_pipeline.replica.state import (
 from smileback_pipeline.replica.warehouse import transaction
 from smileback_pipeline.settings import Settings
 
-# How many of the models and tests that failed are named.
-_TOLD = 3
+_UNIT_TESTS = "resource_type:unit_test"
 
 
-def build_mart_assets(
-    settings: Settings, project: DbtProject, reporter: Reporter | None
-) -> dg.AssetsDefinition:
+def build_mart_assets(settings: Settings, project: DbtProject, reporter: Reporter | None) -> dg.AssetsDefinition:
     """All dbt models in one step: views and dimensions unpartitioned, the daily marts by day."""
     days = build_daily_partitions(settings)
     translator = MartsTranslator(days, project)
@@ -50,17 +51,15 @@ def build_mart_assets(
         project=project,
         name="build_marts",
         # Unit tests judge the formulas, not the data: they run when the project is tested.
-        exclude="resource_type:unit_test",
+        exclude=_UNIT_TESTS,
         dagster_dbt_translator=translator,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=WAREHOUSE_POOL,
     )
-    def build_marts(
-        context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: WarehouseResource
-    ) -> Iterator[Any]:
+    def build_marts(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[Any]:
         if not context.selected_asset_keys:
             # Somebody asks for checks alone. What they find stays in the way of the next publication.
-            events, failure = _run(dbt.cli(["build"], context=context), project)
+            events, failure = _build([], warehouse, project, translator, context)
             if failure:
                 with warehouse.get_connection() as connection:
                     save_note(connection, UNCHECKED, "a check has failed")
@@ -84,18 +83,13 @@ def build_mart_assets(
                 save_note(connection, UNCHECKED, "all marts are built anew")
         # The first time, or when the models or the time zone are no longer those that built the marts.
         (reporter or LogReporter(context.log)).rebuilding(sorted({*pending, *asked}), everything=is_stale)
-        quickly = ["build", "--exclude", f"tag:{WHOLE_HISTORY_TAG}"]
-        arguments = ["build", *(["--full-refresh"] if is_stale else [])] if is_unchecked else quickly
+        quickly = ["--exclude", f"tag:{WHOLE_HISTORY_TAG}"]
+        arguments = ["--full-refresh"] if is_stale else [] if is_unchecked else quickly
         # Not the context's, which are those of the selection.
         is_apart = context.selected_asset_keys != build_marts.keys
         if is_apart and (pending or is_unchecked):
             # Some marts alone would disagree with those that are behind, and fail the checks that compare them.
-            invocation = dbt.cli(
-                [*arguments, "--exclude-resource-type", "unit_test"],
-                manifest=project.manifest_path,
-                dagster_dbt_translator=translator,
-            )
-            events, failure = _run(invocation, project)
+            events, failure = _build(arguments, warehouse, project, translator)
             _log_caught_up(context, events, _daily(build_marts))
             if failure:
                 raise failure
@@ -105,7 +99,7 @@ def build_mart_assets(
             _log_days(context, days, described)
             pending, arguments = [], quickly
         # Passed on when dbt is done: only then the file can be asked for the numbers that go with them.
-        events, failure = _run(dbt.cli(arguments, context=context), project)
+        events, failure = _build(arguments, warehouse, project, translator, context)
         with warehouse.get_connection() as connection:
             # To be asked for is not to be behind.
             clear_pending_days(connection, sorted({*asked} - {*pending}))
@@ -137,51 +131,42 @@ def _note_built(connection: duckdb.DuckDBPyConnection, days: list[date], built_w
         save_note(connection, UNCHECKED, None)
 
 
-def _run(invocation: DbtCliInvocation, project: DbtProject) -> tuple[list[Any], Exception | None]:
-    """What dbt did, and how it failed if it did."""
-    events = []
-    try:
-        for event in invocation.stream():
-            events.append(event)
-    except DagsterDbtCliRuntimeError as error:
-        return events, _told(invocation, error)
-    finally:
-        # It is over unless an interrupt came, which dagster-dbt passes on only while it waits for an event.
-        invocation.process.kill()
-        invocation.process.wait()
-        _keep_parsed(invocation.target_path, project)
-    return events, None
-
-
-def _told(invocation: DbtCliInvocation, error: DagsterDbtCliRuntimeError) -> Exception:
-    """The failure in a sentence, where dbt came so far as to write what failed."""
-    try:
-        results = invocation.get_artifact("run_results.json")["results"]
-    except (OSError, ValueError):
-        return error
-    failed = [
-        f"{result['unique_id'].split('.')[2]} ({_reason(result['message'])})"
-        for result in results
-        if result["status"] in ("error", "fail")
+def _build(
+    arguments: Sequence[str],
+    warehouse: WarehouseResource,
+    project: DbtProject,
+    translator: MartsTranslator,
+    context: dg.AssetExecutionContext | None = None,
+) -> tuple[list[Any], Exception | None]:
+    """The events of `dbt build`, and how it failed if it did; of all marts, or of what a context's run asks for."""
+    manifest = validate_manifest(project.manifest_path)
+    selection, indirectly = ["--exclude", _UNIT_TESTS], None
+    if context:
+        selection, indirectly = get_subset_selection_for_context(
+            context, manifest, "fqn:*", _UNIT_TESTS, None, translator, None
+        )
+    indirect = ["--indirect-selection", indirectly] if indirectly else []
+    parsed = project.project_dir / project.target_path / "partial_parse.msgpack"
+    # A folder of its own, since runs of other accounts can share the checkout.
+    with tempfile.TemporaryDirectory(dir=parsed.parent) as name:
+        target = Path(name)
+        # What dbt has parsed before saves it 2 s.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(parsed, target)
+        try:
+            with warehouse.warehouse.kept_open():
+                messages, failure = run_dbt(["build", "--no-write-json", *arguments, *selection, *indirect], target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                (target / parsed.name).replace(parsed)
+    events = [
+        event
+        for message in messages
+        for event in DbtCoreCliEventMessage(message, {}).to_default_asset_events(
+            manifest, translator, context, project=project
+        )
     ]
-    if not failed:
-        return error
-    others = f" and {len(failed) - _TOLD} more" if len(failed) > _TOLD else ""
-    return dg.Failure(f"dbt failed at {', '.join(failed[:_TOLD])}{others}. The run's log has all that dbt said.")
-
-
-def _reason(message: str) -> str:
-    """Of a failed test the only line; of an error the second: the first says where, what follows may quote SQL."""
-    lines = message.strip().splitlines()
-    return (lines[1:] or lines)[0].strip()
-
-
-def _keep_parsed(target: Path, project: DbtProject) -> None:
-    """Keep what dbt parsed, which saves the next invocation 2 s, and nothing else of the invocation's folder."""
-    parsed = target / "partial_parse.msgpack"
-    if parsed.exists():
-        parsed.replace(project.project_dir / project.target_path / parsed.name)
-    shutil.rmtree(target, ignore_errors=True)
+    return events, failure
 
 
 def _partition_keys(context: dg.AssetExecutionContext) -> set[str]:

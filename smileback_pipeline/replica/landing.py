@@ -59,15 +59,14 @@ def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequ
     """Parse, type and check the records of pages, outside a transaction; a later page is the newer one."""
     sql = _statements(endpoint)
     for is_as_documented, group in itertools.groupby(pages, key=lambda page: page.is_as_documented):
-        texts = [page.text for page in group]
-        attempts = [(sql.stage, texts), (sql.stage, map(_repaired, texts))]
-        if is_as_documented:
-            attempts.insert(0, (sql.stage_documented, texts))
+        bodies = [page.body for page in group]
+        attempts: list[tuple[str, Iterable[bytes]]] = [(sql.stage_documented, bodies)] if is_as_documented else []
+        attempts += (sql.stage, map(_in_utf8, bodies)), (sql.stage, map(_repaired, bodies))
         for statement, attempt in attempts:
             try:
                 # In one statement: planning it costs as much as three pages.
                 connection.execute(statement, [list(attempt)])
-            except duckdb.InvalidInputException as error:
+            except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
                 refusal = error
             else:
                 break
@@ -185,10 +184,15 @@ def _note_days(
     return frozenset(day for (day,) in noted)
 
 
-def _repaired(page: str) -> str:
+def _in_utf8(page: bytes) -> bytes:
+    """A page that DuckDB can read: bytes that are no UTF-8 cannot be stored; the record around them can."""
+    return page.decode("utf-8", "replace").encode()
+
+
+def _repaired(page: bytes) -> bytes:
     """A page whose strings DuckDB can hold: half of a surrogate pair is no character in any encoding."""
-    text = json.dumps(json.loads(page), ensure_ascii=False)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = json.dumps(json.loads(page.decode("utf-8", "replace")), ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ def _stage(endpoint: Endpoint) -> str:
     """Stages a page of anything: what has no column becomes `extra`, what cannot be right keeps its JSON."""
     return f"""
         insert into staged
-        with pages as (select unnest(?::varchar[]) as page),
+        with pages as (select decode(unnest(?::blob[])) as page),
         records as (
             select
                 unnest(from_json(page, '{_page_schema(endpoint)}').results) as r,
@@ -296,7 +300,7 @@ def _stage_documented(endpoint: Endpoint) -> str:
     """Stages a page that is as documented, without a second look into its JSON; fails if a value cannot be right."""
     return f"""
         insert into staged
-        with pages as (select unnest(?::varchar[]) as page),
+        with pages as (select decode(unnest(?::blob[])) as page),
         records as (
             select unnest(from_json(page, '{_page_schema(endpoint)}').results) as r from pages
         ),

@@ -63,7 +63,7 @@ class Warehouse:
         # One that is empty has nothing to lose, and is nothing that DuckDB would open.
         if not self.path.exists() or not self.path.stat().st_size:
             self._create()
-        self._attach()
+        self._patiently(lambda: self.session.execute(f"attach {_quoted(self.path)} as warehouse"))
         try:
             with self.refusals_told():
                 self.session.execute("use warehouse")
@@ -74,6 +74,15 @@ class Warehouse:
             # Whatever state it is in: a session that is closed holds no file.
             self.close()
             raise
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep the file open for this process: dbt would open and close it for each of its models and tests.
+
+        Waits and raises as `connect` does.
+        """
+        with contextlib.closing(self._patiently(lambda: duckdb.connect(self.path))):
+            yield
 
     @contextlib.contextmanager
     def refusals_told(self) -> Iterator[None]:
@@ -101,7 +110,7 @@ class Warehouse:
         new.chmod(0o600)
         new.replace(self.path)
 
-    def _attach(self) -> None:
+    def _patiently(self, opened: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
         def is_locked(error: Exception) -> bool:
             if isinstance(error, duckdb.IOException) and "lock" in str(error):
                 self._on_wait(f"Waiting for {self.path}: another program has it open ({_holder(error)}).")
@@ -113,7 +122,8 @@ class Warehouse:
                 on=is_locked, attempts=None, timeout=self._patience_seconds, wait_initial=0.1, wait_max=5
             ):
                 with attempt:
-                    self.session.execute(f"attach {_quoted(self.path)} as warehouse")
+                    return opened()
+            raise AssertionError("retry_context ends by returning or raising")
         except duckdb.Error as error:
             if is_locked(error):
                 raise WarehouseError(
