@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -204,20 +205,18 @@ def _sync(settings: Settings, *, since: datetime | None = None, full: bool = Fal
 
     _enter_project()
     reporter = ConsoleReporter()
-    try:
-        with reporter.running():
-            failure = run_sync(settings, reporter, since=since.date() if since else None, full=full)
-        if failure:
-            _fail(failure)
-        reporter.summarize(settings)
-    finally:
-        # DuckDB complains at the end of the process of what was not collected.
-        gc.unfreeze()
+    with reporter.running():
+        failure = run_sync(settings, reporter, since=since.date() if since else None, full=full)
+    if failure:
+        _fail(failure)
+    reporter.summarize(settings)
 
 
 @contextlib.contextmanager
 def _imports_uncollected() -> Iterator[None]:
     """Keep the garbage collector from what is imported and stays: going through it again and again takes seconds."""
+    # DuckDB complains at the end of the process of what was not collected.
+    atexit.register(gc.unfreeze)
     gc.disable()
     yield
     gc.freeze()

@@ -250,6 +250,25 @@ def test_any_record_lands_or_is_set_aside_and_its_neighbours_land(
     assert rows(replica, endpoint.name) == rows(replica, "rejected_records") == []
 
 
+@pytest.mark.parametrize("is_as_documented", [True, False])
+def test_bytes_that_are_no_text_are_marked_in_their_record_and_its_neighbours_land(
+    replica: duckdb.DuckDBPyConnection, is_as_documented: bool
+) -> None:
+    empty(replica, REVIEWS)
+    whole = REVIEWS.shape(lambda column: None) | ({} if is_as_documented else {"new": "😀"})
+    said = {7001: "schön 😀", 7002: "BAD", 7003: None}
+    results = [merged(whole, good(REVIEWS, key) | {"comment": comment}) for key, comment in said.items()]
+    body = json.dumps({"count": 3, "next": None, "results": results}, ensure_ascii=False).encode()
+    body = body.replace(b"BAD", b"caf\xe9 \xff!")
+    page = parse_page(httpx.Response(200, content=body), REVIEWS, "Reading")
+    assert page.is_as_documented is is_as_documented
+    land(replica, REVIEWS, page)
+    landed = replica.execute("select id, comment, extra ->> 'new' from replica.reviews order by id").fetchall()
+    extra = None if is_as_documented else "😀"
+    assert landed == [(7001, "schön 😀", extra), (7002, "caf\ufffd \ufffd!", extra), (7003, None, extra)]
+    assert rows(replica, "rejected_records") == []
+
+
 @pytest.mark.parametrize("timezone", ["UTC", "Pacific/Kiritimati", "America/Adak"])
 def test_a_time_at_the_end_of_the_calendar_lands_only_if_everyone_can_read_it(
     replica: duckdb.DuckDBPyConnection, timezone: str

@@ -125,10 +125,14 @@ def run_dbt(arguments: Sequence[str], target: Path) -> tuple[list[dict[str, Any]
 
     places = {"project-dir": DBT_DIRECTORY, "profiles-dir": DBT_DIRECTORY, "target-path": target, "log-path": target}
     options = [f"--{name}={path}" for name, path in places.items()]
-    # What ends dbt's queries at once.
-    with raise_interrupts_as(KeyboardInterrupt):
-        outcome = dbtRunner(callbacks=[hear]).invoke([*arguments, *options, "--no-use-colors", "--log-level-file=none"])
-    if isinstance(outcome.exception, KeyboardInterrupt):
+    runner = dbtRunner(callbacks=[hear])
+    try:
+        # What ends dbt's queries at once.
+        with raise_interrupts_as(KeyboardInterrupt):
+            outcome = runner.invoke([*arguments, *options, "--no-use-colors", "--log-level-file=none"])
+            if isinstance(outcome.exception, KeyboardInterrupt):
+                raise outcome.exception
+    except KeyboardInterrupt:
         raise dg.DagsterExecutionInterruptedError from None
     return list(map(msg_to_dict, heard)), None if outcome.success else _told(outcome)
 
@@ -170,7 +174,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
 
 
 def set_dbt_environment(settings: Settings) -> None:
-    """Let the dbt that this process starts, and the parser inside it, know where the warehouse is."""
+    """Let the dbt inside this process know where the warehouse is."""
     os.environ.update(dbt_environment(settings))
 
 

@@ -191,7 +191,7 @@ def _in_utf8(page: bytes) -> bytes:
 
 def _repaired(page: bytes) -> bytes:
     """A page whose strings DuckDB can hold: half of a surrogate pair is no character in any encoding."""
-    text = json.dumps(json.loads(page.decode("utf-8", "replace")), ensure_ascii=False)
+    text = json.dumps(json.loads(_in_utf8(page)), ensure_ascii=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
