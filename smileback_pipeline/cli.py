@@ -215,8 +215,6 @@ def _sync(settings: Settings, *, since: datetime | None = None, full: bool = Fal
 @contextlib.contextmanager
 def _imports_uncollected() -> Iterator[None]:
     """Keep the garbage collector from what is imported and stays: going through it again and again takes seconds."""
-    # DuckDB complains at the end of the process of what was not collected.
-    atexit.register(gc.unfreeze)
     gc.disable()
     yield
     gc.freeze()
@@ -256,6 +254,17 @@ def main() -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
+    status = 1
+
+    def leave() -> None:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+    # The first to be registered is the last to be called, when nothing is left but to free all that was imported,
+    # object by object, for a second.
+    atexit.register(leave)
     signal.signal(signal.SIGTERM, interrupt)
     # Customers' words and addresses: what we and our child processes create is for this user alone.
     os.umask(0o077)
@@ -263,4 +272,6 @@ def main() -> None:
         cli(standalone_mode=True)
     except ConfigurationError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        status = 2
+    except SystemExit as end:
+        status = int(end.code or 0)

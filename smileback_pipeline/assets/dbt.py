@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
 
 DBT_DIRECTORY = PROJECT_ROOT / "dbt_project"
 MARTS = "marts"
@@ -31,6 +33,8 @@ WHOLE_HISTORY_TAG = "whole_history"
 _TOLD = 3
 # The messages that dagster-dbt makes events of.
 _RESULTS = ("LogModelResult", "LogTestResult")
+# Whose macros and parser make the manifest.
+_PARSERS = ("dbt-core", "dbt-adapters", "dbt-duckdb")
 _SOURCES = ("dbt_project.yml", "profiles.yml", "models/**/*", "macros/**/*", "tests/**/*")
 
 
@@ -83,19 +87,41 @@ class MartsTranslator(DagsterDbtTranslator):
 
 
 def prepared_dbt_project() -> DbtProject:
-    """Return the dbt project, parsed anew where a file of it is newer than its manifest."""
+    """Return the dbt project, parsed anew where its files, or dbt itself, are not what it was parsed from."""
     project = DbtProject(DBT_DIRECTORY, packaged_project_dir=None)
+    target = project.project_dir / project.target_path
+    # By content: a file's time says nothing where it was copied, or where dbt was exchanged.
+    parsed_from, needed = target / "parsed_from", _digest(*map(version, _PARSERS))
     with filelock.FileLock(DBT_DIRECTORY / ".parse.lock"):
-        made = (project.manifest_path, _lineage_path(project))
-        newest = max(path.stat().st_mtime for path in _source_files())
-        if not all(path.exists() and path.stat().st_mtime >= newest for path in made):
-            # Compiled for the lineage; in memory, since the file may be in use.
-            target = project.project_dir / project.target_path
-            _, failure = run_dbt(["compile", "--quiet", "--target", "memory"], target)
-            if failure:
-                raise failure
-            save_lineage(target, _lineage_path(project))
+        if not parsed_from.exists() or parsed_from.read_text() != needed:
+            _parse(project, target)
+            parsed_from.write_text(needed)
     return project
+
+
+def _parse(project: DbtProject, target: Path) -> None:
+    # In memory, since the file may be in use.
+    options = ["--quiet", "--target", "memory"]
+    _, failure = run_dbt(["parse", "--no-partial-parse", *options], target)
+    if not failure:
+        # For the lineage.
+        _, failure = run_dbt(["compile", "--no-write-json", *options], target, parsed_manifest(project, "memory"))
+    if failure:
+        raise failure
+    save_lineage(target, _lineage_path(project))
+
+
+def parsed_manifest(project: DbtProject, database: str) -> Manifest:
+    """What dbt has parsed, for models in a database: to parse them again would take each run half a second or two."""
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+
+    parsed = project.project_dir / project.target_path / "partial_parse.msgpack"
+    manifest: Manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
+    # DuckDB calls a database after its file.
+    for node in (*manifest.nodes.values(), *manifest.sources.values()):
+        node.database = database
+    return manifest
 
 
 def source_descriptions(project: DbtProject) -> dict[str, dict[str, str]]:
@@ -107,9 +133,12 @@ def source_descriptions(project: DbtProject) -> dict[str, dict[str, str]]:
     }
 
 
-def run_dbt(arguments: Sequence[str], target: Path) -> tuple[list[dict[str, Any]], Exception | None]:
+def run_dbt(
+    arguments: Sequence[str], target: Path, manifest: Manifest | None = None
+) -> tuple[list[dict[str, Any]], Exception | None]:
     """Run dbt, which writes into folder `target`; return what it said of each result, and how it failed if it did.
 
+    It parses the project unless there is a manifest, which serves one run.
     Inside this process: one of its own would take 2 s and 150 MB to load what Dagster's integration has loaded here.
     Raises DagsterExecutionInterruptedError when the run is told to end.
     """
@@ -125,7 +154,7 @@ def run_dbt(arguments: Sequence[str], target: Path) -> tuple[list[dict[str, Any]
 
     places = {"project-dir": DBT_DIRECTORY, "profiles-dir": DBT_DIRECTORY, "target-path": target, "log-path": target}
     options = [f"--{name}={path}" for name, path in places.items()]
-    runner = dbtRunner(callbacks=[hear])
+    runner = dbtRunner(manifest, callbacks=[hear])
     try:
         # What ends dbt's queries at once.
         with raise_interrupts_as(KeyboardInterrupt):
@@ -158,7 +187,12 @@ def _reason(message: str) -> str:
 
 def fingerprint(settings: Settings) -> str:
     """What the marts are made by: when it changes, all of them have to be built anew."""
-    digest = hashlib.sha256(settings.timezone.encode())
+    return _digest(settings.timezone)
+
+
+def _digest(*others: str) -> str:
+    """Of the files of the project, and of what else matters."""
+    digest = hashlib.sha256("\0".join(others).encode())
     for path in sorted(_source_files()):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,5 @@
 """The marts: one dbt invocation that rebuilds the days that changed, and the days that were asked for."""
 
-import contextlib
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -15,7 +13,14 @@ from dagster_dbt.asset_utils import get_subset_selection_for_context
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from dagster_dbt.dbt_manifest import validate_manifest
 
-from smileback_pipeline.assets.dbt import MARTS, WHOLE_HISTORY_TAG, MartsTranslator, fingerprint, run_dbt
+from smileback_pipeline.assets.dbt import (
+    MARTS,
+    WHOLE_HISTORY_TAG,
+    MartsTranslator,
+    fingerprint,
+    parsed_manifest,
+    run_dbt,
+)
 from smileback_pipeline.assets.metadata import Metadata, day_metadata, row_counts, score_metadata
 from smileback_pipeline.assets.reporting import LogReporter, Reporter
 from smileback_pipeline.assets.resources import WAREHOUSE_POOL, WarehouseResource
@@ -146,19 +151,13 @@ def _build(
             context, manifest, "fqn:*", _UNIT_TESTS, None, translator, None
         )
     indirect = ["--indirect-selection", indirectly] if indirectly else []
-    parsed = project.project_dir / project.target_path / "partial_parse.msgpack"
     # A folder of its own, since runs of other accounts can share the checkout.
-    with tempfile.TemporaryDirectory(dir=parsed.parent) as name:
-        target = Path(name)
-        # What dbt has parsed before saves it 2 s.
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy(parsed, target)
-        try:
-            with warehouse.warehouse.kept_open():
-                messages, failure = run_dbt(["build", "--no-write-json", *arguments, *selection, *indirect], target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                (target / parsed.name).replace(parsed)
+    with tempfile.TemporaryDirectory() as target, warehouse.warehouse.kept_open():
+        messages, failure = run_dbt(
+            ["build", "--no-write-json", *arguments, *selection, *indirect],
+            Path(target),
+            parsed_manifest(project, warehouse.warehouse.path.stem),
+        )
     events = [
         event
         for message in messages
