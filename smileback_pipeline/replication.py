@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -19,7 +20,7 @@ from smileback_pipeline.api.client import SmileBackClient
 from smileback_pipeline.api.pages import Page
 from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
-from smileback_pipeline.replica.landing import Changes, begin_staging, deleted_keys, remove_unseen, stage, upsert
+from smileback_pipeline.replica.landing import Changes, begin_batch, deleted_keys, remove_unseen, stage, take, upsert
 from smileback_pipeline.replica.state import (
     UNPUBLISHED,
     SyncState,
@@ -37,7 +38,8 @@ from smileback_pipeline.settings import Settings
 # At the real limit, where a page costs 2 s of quota, the seconds decide.
 _PAGES_A_COMMIT = 128
 _SECONDS_A_COMMIT = 3.0
-_PAGES_AT_ONCE = 12
+_PAGES_AT_ONCE = 6
+_PAGES_AHEAD = 3
 _REREAD_EVERY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -115,61 +117,118 @@ def replicate(
     keeps_track = state.walk_is_full and (before.read_whole_at is not None or not is_first)
     is_whole = state.walk_is_full and state.walk_from is None
     listed: int | None = None
-    deleted: set[str] = set()
-    changes = Changes()
     newest = None
     read = 0
     is_begun = resumed_from is not None
-    begin_staging(warehouse.session, endpoint)
-    for chunks, end in _batches(_walk(endpoint, client, state, settings.lookback)):
-        with warehouse.refusals_told():
-            stage(warehouse.session, endpoint, [chunk.page for chunk in chunks])
-        if chunks:
-            newest = chunks[-1].newest
-            state = replace(state, walk_from=chunks[-1].resume_from)
-            # A walk by key filters from its second page on.
-            if is_whole and (listed is None or not endpoint.filter):
-                listed = chunks[0 if endpoint.filter else -1].page.count
-            read += sum(len(chunk.page) for chunk in chunks)
-            progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
-        if end is None:
-            continue
-        # Opening the file costs more than most of what is done in it, so the end of the walk is not apart.
-        with warehouse.connect() as connection:
-            with transaction(connection):
-                if not is_begun:
-                    forget_seen(connection, endpoint)
-                    is_begun = True
-                landed = upsert(
-                    connection,
-                    endpoint,
-                    timezone=settings.timezone,
-                    keeps_track=keeps_track,
-                    keeps_history=settings.keep_history,
-                )
-                if is_whole and endpoint.deleted_status:
-                    deleted |= deleted_keys(connection)
+    landed: list[_Landed] = []
+    landing: Future[_Landed] | None = None
+    # While one batch is landed, pages are staged for the other.
+    batch, other = "batch_a", "batch_b"
+    with warehouse.beside() as staging, ThreadPoolExecutor(1, "land") as lander:
+        for each in (batch, other):
+            begin_batch(staging, endpoint, each)
+        try:
+            for chunks, end in _batches(_walk(endpoint, client, state, settings.lookback)):
+                warehouse.make_room(_PAGES_A_COMMIT * max((len(chunk.page.body) for chunk in chunks), default=0))
+                with warehouse.refusals_told():
+                    stage(staging, endpoint, batch, [chunk.page for chunk in chunks])
+                if chunks:
+                    newest = chunks[-1].newest
+                    state = replace(state, walk_from=chunks[-1].resume_from)
+                    # A walk by key filters from its second page on.
+                    if is_whole and (listed is None or not endpoint.filter):
+                        listed = chunks[0 if endpoint.filter else -1].page.count
+                    read += sum(len(chunk.page) for chunk in chunks)
+                    progress(read=read, expected=read - len(chunks[-1].page) + chunks[-1].page.count)
+                if end is None:
+                    continue
                 if end is _End.WALK:
-                    if keeps_track:
-                        landed += remove_unseen(connection, endpoint, timezone=settings.timezone)
-                        forget_seen(connection, endpoint)
                     state = _completed(endpoint, state, newest, settings.lookback)
-                save_state(connection, endpoint, state)
-                _note_changes(connection, endpoint, landed)
-            if end is _End.WALK:
-                summary = summarize(connection, endpoint, start=settings.start)
-                meanwhile = _count_since(connection, endpoint, state.synced_at)
-        changes += landed
-        begin_staging(warehouse.session, endpoint)
+                if landing:
+                    landed.append(landing.result())
+                landing = lander.submit(
+                    _land,
+                    *(endpoint, batch, warehouse, settings, state),
+                    begins=not is_begun,
+                    ends=end is _End.WALK,
+                    keeps_track=keeps_track,
+                )
+                is_begun = True
+                batch, other = other, batch
+        finally:
+            # What went wrong there comes first: it is what keeps progress from being saved.
+            if landing:
+                landed.append(landing.result())
+    summary = landed[-1].summary
+    assert summary
+    tally = None
+    if listed is not None:
+        deleted = frozenset[str]().union(*(each.deleted for each in landed))
+        tally = Tally(listed, summary.rows, summary.rejected, len(deleted), landed[-1].meanwhile)
     return Replicated(
-        changes=changes,
+        changes=sum((each.changes for each in landed), Changes()),
         summary=summary,
-        tally=None if listed is None else Tally(listed, summary.rows, summary.rejected, len(deleted), meanwhile),
+        tally=tally,
         requests=client.requests - requests_before,
         waited_seconds=client.waited_seconds - waited_before,
         watermark=state.watermark,
         resumed_from=resumed_from,
     )
+
+
+@dataclass(frozen=True)
+class _Landed:
+    """What became of a batch."""
+
+    changes: Changes
+    deleted: frozenset[str]
+    """Keys of the records that are in the list to say that they are deleted."""
+    summary: Summary | None
+    """After the last batch of a walk."""
+    meanwhile: int
+    """See Tally."""
+
+
+def _land(
+    endpoint: Endpoint,
+    batch: str,
+    warehouse: Warehouse,
+    settings: Settings,
+    state: SyncState,
+    *,
+    begins: bool,
+    ends: bool,
+    keeps_track: bool,
+) -> _Landed:
+    """Commit a batch, which begins or ends a walk or does neither, together with the state after it."""
+    # Opening the file costs more than most of what is done in it, so the end of the walk is not apart.
+    with warehouse.connect() as connection:
+        take(connection, batch)
+        with transaction(connection):
+            if begins:
+                forget_seen(connection, endpoint)
+            changes = upsert(
+                connection,
+                endpoint,
+                timezone=settings.timezone,
+                keeps_track=keeps_track,
+                keeps_history=settings.keep_history,
+            )
+            if ends and keeps_track:
+                changes += remove_unseen(connection, endpoint, timezone=settings.timezone)
+                forget_seen(connection, endpoint)
+            save_state(connection, endpoint, state)
+            if changes:
+                save_note(connection, UNPUBLISHED, f"changes of {endpoint.name}")
+        landed = _Landed(
+            changes,
+            deleted_keys(connection),
+            summarize(connection, endpoint, start=settings.start) if ends else None,
+            _count_since(connection, endpoint, state.synced_at) if ends else 0,
+        )
+        # For the batch after the next; until then it would take memory.
+        begin_batch(connection, endpoint, batch)
+        return landed
 
 
 def _walk(endpoint: Endpoint, client: SmileBackClient, state: SyncState, lookback: timedelta) -> Iterator[Chunk]:
@@ -240,11 +299,6 @@ def _before(instant: datetime, lookback: timedelta) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def _note_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changes: Changes) -> None:
-    if changes:
-        save_note(connection, UNPUBLISHED, f"changes of {endpoint.name}")
-
-
 def _count_since(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, instant: datetime | None) -> int:
     """Rows with a stamp at or after an instant; none where there is no stamp."""
     if not endpoint.filter:
@@ -265,7 +319,7 @@ class _End(Enum):
 
 def _batches(chunks: Iterator[Chunk]) -> Iterator[tuple[list[Chunk], _End | None]]:
     """Group chunks as they come, while a thread fetches the next ones, and say when to commit; a group may be empty."""
-    arrived: queue.Queue[Chunk | BaseException | None] = queue.Queue(maxsize=_PAGES_AT_ONCE)
+    arrived: queue.Queue[Chunk | BaseException | None] = queue.Queue(maxsize=_PAGES_AHEAD)
     is_abandoned = threading.Event()
 
     def fetch() -> None:

@@ -24,7 +24,7 @@ from smileback_pipeline.api.errors import AccessError, TransientError, quoted, r
 from smileback_pipeline.api.pages import Page, parse_page, parse_stamp
 from smileback_pipeline.automation.partitions import build_daily_partitions
 from smileback_pipeline.endpoints import ENDPOINTS, NPS_RESPONSES, PRJ_RESPONSES, REVIEWS, Endpoint
-from smileback_pipeline.replica.landing import begin_staging, remove_unseen, stage, upsert
+from smileback_pipeline.replica.landing import begin_batch, remove_unseen, stage, take, upsert
 from smileback_pipeline.replica.state import pending_days
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.replication import replicate
@@ -203,8 +203,9 @@ def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBP
 
 
 def land(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, page: Page, timezone: str = "UTC") -> None:
-    begin_staging(connection, endpoint)
-    stage(connection, endpoint, [page])
+    begin_batch(connection, endpoint, "batch")
+    stage(connection, endpoint, "batch", [page])
+    take(connection, "batch")
     with transaction(connection):
         upsert(connection, endpoint, timezone=timezone, keeps_track=True, keeps_history=True)
 

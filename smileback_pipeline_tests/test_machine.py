@@ -296,3 +296,29 @@ def test_a_file_of_a_newer_version_is_refused_with_a_sentence(tmp_path: Path) ->
         connection.execute("update replica.notes set value = '99' where name = 'schema_version'")
     with pytest.raises(WarehouseError, match=r"newer version .* upgrade smileback-pipeline"), Warehouse(path).connect():
         pass
+
+
+# The memory is less than what arrives
+
+
+def test_what_smileback_adds_to_all_records_lands_from_full_pages(tmp_path: Path) -> None:
+    world = with_reviews(0)
+    for number in range(1, 13_001):
+        put_review(world, number, NOW + number * timedelta(milliseconds=1), sentiment={"label": "calm", "sure": 0.5})
+    with running_sandbox(world) as sandbox:
+        customer = Customer(sandbox, tmp_path)
+        customer.sync([REVIEWS])
+        assert customer.query("select extra, count(*) from replica.reviews group by all") == [
+            ('{"sentiment":{"label":"calm","sure":0.5}}', 13_000)
+        ]
+
+
+def test_pages_of_long_texts_land(tmp_path: Path) -> None:
+    world = with_reviews(0)
+    for number in range(1, 3_001):
+        put_review(world, number, NOW + number * timedelta(milliseconds=1), comment=f"{number:05} at length, " * 1_500)
+    with running_sandbox(world) as sandbox:
+        customer = Customer(sandbox, tmp_path)
+        customer.sync([REVIEWS])
+        [found] = customer.query("select count(*), min(length(comment)), max(length(comment)) from replica.reviews")
+        assert found == (3_000, 25_500, 25_500)

@@ -22,6 +22,11 @@ from smileback_pipeline.replica.history import forget_unseen, keep_replaced
 
 _LISTS = (Type.TEXTS, Type.RATINGS)
 _RATING_FIELDS = ("question", "rating", "seq_number")
+# Bytes that a statement reads at once. What is as documented takes 8 times its size in memory, anything 20 times.
+_PORTION = 8 * 2**20
+_PORTION_OF_ANYTHING = 2 * 2**20
+# Directly in `unnest`, DuckDB would write all pages down in SQL, to call the column after them: 2 ms a page.
+_PAGES = "select decode(unnest(bodies)) as page from (select ?::blob[] as bodies)"
 # What most programs can read; DuckDB itself goes further. In every time zone, hence a day less at both ends.
 _CALENDAR = "timestamptz '0001-01-02 00:00:00+00' and timestamptz '9999-12-31 00:00:00+00'"
 
@@ -50,28 +55,51 @@ class Changes:
         return self != Changes()
 
 
-def begin_staging(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
-    """Make room for the records of some pages in temporary table `staged`, which needs no file."""
-    connection.execute(_statements(endpoint).create_staged)
+def begin_batch(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, batch: str) -> None:
+    """Make room for the records of some pages in a table in memory, empty if it was there."""
+    connection.execute(f"create or replace table memory.{batch} {_statements(endpoint).staged_columns}")
 
 
-def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, pages: Sequence[Page]) -> None:
+def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, batch: str, pages: Sequence[Page]) -> None:
     """Parse, type and check the records of pages, outside a transaction; a later page is the newer one."""
     sql = _statements(endpoint)
     for is_as_documented, group in itertools.groupby(pages, key=lambda page: page.is_as_documented):
-        bodies = [page.body for page in group]
-        attempts: list[tuple[str, Iterable[bytes]]] = [(sql.stage_documented, bodies)] if is_as_documented else []
-        attempts += (sql.stage, map(_in_utf8, bodies)), (sql.stage, map(_repaired, bodies))
-        for statement, attempt in attempts:
-            try:
-                # In one statement: planning it costs as much as three pages.
-                connection.execute(statement, [list(attempt)])
-            except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
-                refusal = error
+        for bodies in _portions((page.body for page in group), _PORTION if is_as_documented else _PORTION_OF_ANYTHING):
+            attempts: list[tuple[str, Iterable[bytes]]] = [(sql.stage_documented, bodies)] if is_as_documented else []
+            attempts += (sql.stage, map(_in_utf8, bodies)), (sql.stage, map(_repaired, bodies))
+            for statement, attempt in attempts:
+                try:
+                    # In one statement: planning it costs as much as half a page.
+                    connection.execute(f"insert into memory.{batch} {statement}", [list(attempt)])
+                except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+                    refusal = error
+                else:
+                    break
             else:
-                break
-        else:
-            raise refusal
+                raise refusal
+
+
+def _portions(bodies: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Pages in groups of up to `size` bytes, or of one page that is larger."""
+    portion: list[bytes] = []
+    for body in bodies:
+        if portion and sum(map(len, portion)) + len(body) > size:
+            yield portion
+            portion = []
+        portion.append(body)
+    if portion:
+        yield portion
+
+
+def take(connection: duckdb.DuckDBPyConnection, batch: str) -> None:
+    """Make a batch what temporary view `staged` shows, outside a transaction; of each record its last arrival."""
+    connection.execute(
+        f"""
+        create or replace temp table newest as select max(rowid) as staged_row from memory.{batch} group by key;
+        delete from memory.{batch} as staged where not exists (select 1 from newest where staged_row = staged.rowid);
+        create or replace temp view staged as select rowid, * from memory.{batch}
+        """
+    )
 
 
 def upsert(
@@ -82,20 +110,13 @@ def upsert(
     keeps_track: bool,
     keeps_history: bool,
 ) -> Changes:
-    """Bring what was staged into the replica, within the caller's transaction; rows that say the same stay.
+    """Bring the batch that was taken into the replica, within the caller's transaction; rows that say the same stay.
 
     The days that the rows leave and enter are added to `replica.pending_days`, cut in `timezone`. With
     `keeps_track`, the keys are noted in `replica.walk_seen`, for `remove_unseen` at the end of the walk. With
     `keeps_history`, replaced versions stay in `replica.review_versions`.
     """
     sql = _statements(endpoint)
-    # The last arrival of a record is its newest version.
-    connection.execute(
-        """
-        create or replace temp table newest as select max(rowid) as staged_row from staged group by key;
-        delete from staged where not exists (select 1 from newest where staged_row = staged.rowid)
-        """
-    )
     connection.execute(sql.create_changes)
     if keeps_track:
         connection.execute(sql.track)
@@ -108,9 +129,9 @@ def upsert(
     return changes + Changes(set_aside=set_aside[0])
 
 
-def deleted_keys(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Return the keys of the staged records that say that they are deleted."""
-    return {key for (key,) in connection.execute("select key from staged where is_deleted").fetchall()}
+def deleted_keys(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Return the keys of the records in the batch that say that they are deleted."""
+    return frozenset(key for (key,) in connection.execute("select key from staged where is_deleted").fetchall())
 
 
 def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str) -> Changes:
@@ -197,7 +218,7 @@ def _repaired(page: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Statements:
-    create_staged: str
+    staged_columns: str
     stage: str
     stage_documented: str
     create_changes: str
@@ -211,11 +232,7 @@ def _statements(endpoint: Endpoint) -> _Statements:
     table = f"replica.{endpoint.name}"
     types = ", ".join(f'"{column.name}" {column.type.value}' for column in endpoint.columns)
     return _Statements(
-        create_staged=f"""
-            create or replace temp table staged (
-                {types}, extra json, key varchar, is_deleted boolean, reason varchar, record json
-            )
-        """,
+        staged_columns=f"({types}, extra json, key varchar, is_deleted boolean, reason varchar, record json)",
         stage=_stage(endpoint),
         stage_documented=_stage_documented(endpoint),
         create_changes=f"""
@@ -266,8 +283,7 @@ def _statements(endpoint: Endpoint) -> _Statements:
 def _stage(endpoint: Endpoint) -> str:
     """Stages a page of anything: what has no column becomes `extra`, what cannot be right keeps its JSON."""
     return f"""
-        insert into staged
-        with pages as (select decode(unnest(?::blob[])) as page),
+        with pages as ({_PAGES}),
         records as (
             select
                 unnest(from_json(page, '{_page_schema(endpoint)}').results) as r,
@@ -299,8 +315,7 @@ def _stage(endpoint: Endpoint) -> str:
 def _stage_documented(endpoint: Endpoint) -> str:
     """Stages a page that is as documented, without a second look into its JSON; fails if a value cannot be right."""
     return f"""
-        insert into staged
-        with pages as (select decode(unnest(?::blob[])) as page),
+        with pages as ({_PAGES}),
         records as (
             select unnest(from_json(page, '{_page_schema(endpoint)}').results) as r from pages
         ),

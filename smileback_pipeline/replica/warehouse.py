@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 2
 # The oldest storage format that all DuckDB versions of today's BI tools read; it sticks to the file.
 STORAGE_VERSION = "v1.2.0"
-_MEMORY_LIMIT = "128MB"
+_MEMORY_LIMIT = 160_000_000
 
 
 class WarehouseError(Exception):
@@ -29,7 +29,7 @@ class WarehouseError(Exception):
 class Warehouse:
     """One DuckDB file. Other processes can open it whenever no `connect` block is running.
 
-    Between the blocks, `session` goes on: a DuckDB in memory, whose temporary tables the blocks see too.
+    Between the blocks, `session` goes on: a DuckDB in memory, whose tables the blocks see too.
     """
 
     def __init__(
@@ -42,15 +42,18 @@ class Warehouse:
         self.path = path
         self._patience_seconds = patience_seconds
         self._on_wait = on_wait
+        self._room = _MEMORY_LIMIT
 
     @cached_property
     def session(self) -> duckdb.DuckDBPyConnection:
         """Where pages are parsed while nobody is kept from the file."""
         session = duckdb.connect()
+        self._room = _MEMORY_LIMIT
         # What does not fit into memory is spilled beside the file, where there has to be room anyway.
         session.execute(
-            f"set TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}'; "
-            f"set temp_directory = {_quoted(self.path, '.tmp')}"
+            f"set global TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}B'; "
+            # Each statement is the work of the thread that asks for it.
+            f"set threads = 1; set temp_directory = {_quoted(self.path, '.tmp')}"
         )
         return session
 
@@ -71,9 +74,31 @@ class Warehouse:
                 yield self.session
                 self.session.execute("use memory; detach warehouse")
         except BaseException:
-            # Whatever state it is in: a session that is closed holds no file.
+            # Whatever state it is in: a session that is closed holds no file. While a second thread is at work, it
+            # cannot be; that is then done by whoever ends the other.
+            with contextlib.suppress(duckdb.ResourceInUseException):
+                self.close()
+            raise
+
+    def make_room(self, size: int) -> None:
+        """Have the memory that it takes to write rows of `size` bytes: they are packed together, 122,880 at once."""
+        room = 2 * size
+        if room > self._room:
+            self.session.cursor().execute(f"set memory_limit = '{room}B'")
+            self._room = room
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to what the session has in memory, for a second thread."""
+        connection = self.session.cursor()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            # What failed here, or in the other thread, may have left the file open.
             self.close()
             raise
+        connection.close()
 
     @contextlib.contextmanager
     def kept_open(self) -> Iterator[None]:
