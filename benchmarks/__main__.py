@@ -11,10 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 import dagster as dg
@@ -26,6 +28,8 @@ from smileback_pipeline_tests.dagster_home import create_dagster_home
 
 TABLES = ROOT / "docs" / "performance-tables.md"
 _SAMPLE_EVERY_SECONDS = 0.05
+_LIMIT = 30
+_REVIEWS_AT_THE_LIMIT = 110_500
 _STEPS = {
     "sync": "replicate",
     "dbt": "build_marts",
@@ -55,23 +59,31 @@ class Parts:
 @click.option("--reviews", "sizes", multiple=True, type=int, default=(10_000, 100_000), show_default=True)
 @click.option("--runs", default=3, show_default=True, help="Of each; medians are reported.")
 @click.option("--peers-up-to", default=100_000, show_default=True, help="How many reviews dlt and Singer get to load.")
-def main(sizes: tuple[int, ...], runs: int, peers_up_to: int) -> None:
-    lines = [f"Measured on {os.cpu_count()} cores, Python {platform.python_version()}; medians of {runs} runs.", ""]
+@click.option("--once-from", default=10_000_000, show_default=True, help="From here on, our whole job alone, and once.")
+def main(sizes: tuple[int, ...], runs: int, peers_up_to: int, once_from: int) -> None:
+    machine = f"Measured on {os.cpu_count()} cores, Python {platform.python_version()}"
+    lines = [f"{machine}; medians of {runs} runs, once from {once_from:,} reviews on.", ""]
     # What dbt parses once in an installation is not to be measured with what it does each time.
     with _server(1_000) as base_url, tempfile.TemporaryDirectory() as directory:
         _measure(WHOLE, base_url, Path(directory))
+    grown = []
     for size in sizes:
-        contenders = [FLOOR, LOAD, WHOLE, *([DLT, SINGER] if size <= peers_up_to else [])]
+        is_large = size >= once_from
+        contenders = [WHOLE] if is_large else [FLOOR, LOAD, WHOLE, *([DLT, SINGER] if size <= peers_up_to else [])]
         for contender in contenders:
             contender.install()
-        lines += _initial(size, contenders, runs)
-    lines += _increments(sizes, runs)
+        told, parts = _initial(size, contenders, 1 if is_large else runs)
+        lines += told
+        grown.append(parts)
+    lines += _growth(sizes, grown)
+    lines += _increments({size: 1 if size >= once_from else runs for size in sizes})
+    lines += _at_the_limit()
     TABLES.parent.mkdir(exist_ok=True)
     TABLES.write_text("\n".join(lines) + "\n")
     click.echo(f"\nWritten to {TABLES.relative_to(ROOT)}")
 
 
-def _initial(size: int, contenders: list[Contender], runs: int) -> list[str]:
+def _initial(size: int, contenders: list[Contender], runs: int) -> tuple[list[str], dict[str, float]]:
     results: dict[str, list[Measured]] = {contender.name: [] for contender in contenders}
     parts: list[Parts] = []
     with _server(size) as base_url:
@@ -82,28 +94,38 @@ def _initial(size: int, contenders: list[Contender], runs: int) -> list[str]:
                     results[contender.name].append(_measure(contender, base_url, Path(directory)))
                     if contender is WHOLE:
                         parts.append(_parts(results[contender.name][-1].seconds, Path(directory)))
-    floor = statistics.median(result.seconds for result in results[FLOOR.name])
+    floor = statistics.median(result.seconds for result in results.get(FLOOR.name, results[WHOLE.name]))
     lines = [f"### Initial sync of {size:,} reviews", ""]
     lines += ["| | seconds | x floor | peak MB | requests |", "|---|---:|---:|---:|---:|"]
     for name, measured in results.items():
         seconds = statistics.median(result.seconds for result in measured)
         memory = statistics.median(result.peak_mb for result in measured)
-        lines.append(f"| {name} | {seconds:.1f} | {seconds / floor:.2f} | {memory:.0f} | {measured[0].requests:,} |")
+        times = f"{seconds / floor:.2f}" if FLOOR.name in results else "-"
+        lines.append(f"| {name} | {seconds:.1f} | {times} | {memory:.0f} | {measured[0].requests:,} |")
     medians = {part: statistics.median(each.seconds[part] for each in parts) for part in parts[0].seconds}
     shares = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in medians.items())
     lines += ["", f"Where the time of our whole job goes: {shares}. Dagster stored {parts[0].events:,} events."]
     click.echo("\n".join(lines))
+    return [*lines, ""], medians
+
+
+def _growth(sizes: Sequence[int], parts: Sequence[Mapping[str, float]]) -> list[str]:
+    lines = ["### How an initial sync grows", "", f"| reviews | {' | '.join(parts[0])} |"]
+    lines.append(f"|---:|{'---:|' * len(parts[0])}")
+    for size, seconds in zip(sizes, parts, strict=True):
+        lines.append(f"| {size:,} | {' | '.join(f'{second:.1f} s' for second in seconds.values())} |")
+    click.echo("\n".join(lines))
     return [*lines, ""]
 
 
-def _increments(sizes: tuple[int, ...], runs: int) -> list[str]:
+def _increments(runs_of: Mapping[int, int]) -> list[str]:
     lines = [
         "### Later syncs, the whole job",
         "",
         "| reviews | nothing new | 1,000 of the last month changed | 1,000 of two years changed | file MB |",
         "|---:|---:|---:|---:|---:|",
     ]
-    for size in sizes:
+    for size, runs in runs_of.items():
         with _server(size) as base_url, tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             _measure(WHOLE, base_url, directory)
@@ -119,6 +141,43 @@ def _increments(sizes: tuple[int, ...], runs: int) -> list[str]:
         lines.append(f"| {size:,} | {medians} | {megabytes:.0f} |")
     click.echo("\n".join(lines))
     return [*lines, ""]
+
+
+def _at_the_limit() -> list[str]:
+    """One process that reads everything, beside two that share the limit of another customer; minutes of waiting."""
+    with ThreadPoolExecutor(2) as both:
+        alone, shared = both.map(_limited, (1, 2), (_REVIEWS_AT_THE_LIMIT, _REVIEWS_AT_THE_LIMIT // 2))
+    lines = [
+        f"### First syncs at {_LIMIT} requests a minute",
+        "",
+        "| processes | requests | the limit allows | measured | 429 |",
+        "|---:|---:|---:|---:|---:|",
+        alone,
+        shared,
+    ]
+    click.echo("\n".join(lines))
+    return [*lines, ""]
+
+
+def _limited(processes: int, reviews: int) -> str:
+    """Time processes that read so many reviews each, at the same time and for the same customer."""
+    with _server(reviews, _LIMIT) as base_url, tempfile.TemporaryDirectory() as name:
+        # The first of our requests found out that the server is there.
+        time.sleep(60)
+        places = [Path(name) / str(number) for number in range(processes)]
+        for place in places:
+            place.mkdir()
+        limit = {"SMILEBACK_REQUESTS_PER_MINUTE": str(_LIMIT), "XDG_STATE_HOME": name}
+        with ThreadPoolExecutor(processes) as at_once:
+            runs = list(at_once.map(lambda place: _measure(LOAD, base_url, place, limit), places))
+        counts = httpx.get(f"{base_url.removesuffix('/api')}/requests").json()
+    requests = counts["asked"] - 1
+    allowed = 60 * ((requests - 1) // _LIMIT)
+    measured = max(run.seconds for run in runs)
+    return (
+        f"| {processes} | {requests} | {allowed} s | {measured:.1f} s, {measured / allowed - 1:+.1%} "
+        f"| {counts['refused']} |"
+    )
 
 
 def _parts(seconds: float, directory: Path) -> Parts:
@@ -140,10 +199,12 @@ def _is_output(event: dg.EventLogEntry) -> bool:
 
 
 def _requests(base_url: str) -> int:
-    return httpx.get(f"{base_url.removesuffix('/api')}/requests").json()
+    return httpx.get(f"{base_url.removesuffix('/api')}/requests").json()["asked"]
 
 
-def _measure(contender: Contender, base_url: str, directory: Path) -> Measured:
+def _measure(
+    contender: Contender, base_url: str, directory: Path, settings: Mapping[str, str] = MappingProxyType({})
+) -> Measured:
     home = directory / "dagster"
     if not home.exists():
         create_dagster_home(directory)
@@ -161,6 +222,7 @@ def _measure(contender: Contender, base_url: str, directory: Path) -> Measured:
         "SMILEBACK_TOKEN_PATH": str(directory / "tokens.json"),
         "DAGSTER_HOME": str(home),
         "DLT_DATA_DIR": str(directory / "dlt"),
+        **settings,
     }
     log = directory / "log"
     asked_before = _requests(base_url)
@@ -213,10 +275,11 @@ def _resident_mb(pid: int) -> float:
 
 
 @contextmanager
-def _server(reviews: int) -> Iterator[str]:
+def _server(reviews: int, *limit: int) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.server", str(reviews), str(port)], cwd=ROOT)
+    command = [sys.executable, "-m", "benchmarks.server", *map(str, (reviews, port, *limit))]
+    process = subprocess.Popen(command, cwd=ROOT)
     try:
         for _ in range(200):
             try:

@@ -1,14 +1,16 @@
 """A SmileBack of any size on loopback that costs next to nothing: pages are filled into a template on request.
 
-`python -m benchmarks.server REVIEWS PORT`; `POST /touch?n=1000&days=30` lets that many reviews of the last 30 days
-change, `GET /requests` tells how many pages were asked for.
+`python -m benchmarks.server REVIEWS PORT [REQUESTS_PER_MINUTE]`; `POST /touch?n=1000&days=30` lets that many reviews of
+the last 30 days change, `GET /requests` tells how many pages were asked for and how many of them were refused.
 """
 
 from __future__ import annotations
 
 import random
 import sys
+import time
 from bisect import bisect_left
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -84,9 +86,10 @@ def _review(index: int, stamp: datetime, version: int) -> bytes:
     return template % (FIRST_ID + index, index, written[:19] + b"Z", *rated, index, written)
 
 
-def build_app(count: int) -> Starlette:
+def build_app(count: int, requests_per_minute: int | None = None) -> Starlette:
     """The application; any credentials are good."""
     reviews = Reviews(count)
+    recent: deque[float] = deque(maxlen=requests_per_minute)
 
     async def token(request: Request) -> Response:
         granted = {
@@ -98,11 +101,17 @@ def build_app(count: int) -> Starlette:
         }
         return JSONResponse(granted)
 
-    asked = 0
+    asked = refused = 0
 
     async def listed(request: Request) -> Response:
-        nonlocal asked
+        nonlocal asked, refused
         asked += 1
+        if requests_per_minute:
+            now = time.monotonic()
+            if len(recent) == requests_per_minute and now - recent[0] < 60:
+                refused += 1
+                return Response(status_code=429, headers={"Retry-After": "5"})
+            recent.append(now)
         if request.path_params["endpoint"] != "reviews":
             return JSONResponse({"count": 0, "next": None, "previous": None, "results": []})
         query = request.query_params
@@ -115,7 +124,7 @@ def build_app(count: int) -> Starlette:
         return Response()
 
     async def requests(request: Request) -> Response:
-        return JSONResponse(asked)
+        return JSONResponse({"asked": asked, "refused": refused})
 
     return Starlette(
         routes=[
@@ -128,4 +137,5 @@ def build_app(count: int) -> Starlette:
 
 
 if __name__ == "__main__":
-    uvicorn.run(build_app(int(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
+    count, port, *limit = map(int, sys.argv[1:])
+    uvicorn.run(build_app(count, *limit), host="127.0.0.1", port=port, log_level="error")

@@ -35,6 +35,11 @@ class Account:
     variables: dict[str, str] = field(default_factory=dict)
 
     @property
+    def warehouse(self) -> Path:
+        # Whatever people call it; dbt calls the database after it.
+        return self.directory / "feedback of customers.duckdb"
+
+    @property
     def published(self) -> Path:
         return self.directory / "analytics.duckdb"
 
@@ -43,7 +48,7 @@ class Account:
         return {
             **inherited,
             **self.sandbox.environment(),
-            "SMILEBACK_DUCKDB_PATH": str(self.directory / "warehouse.duckdb"),
+            "SMILEBACK_DUCKDB_PATH": str(self.warehouse),
             "SMILEBACK_ANALYTICS_PATH": str(self.published),
             "SMILEBACK_TOKEN_PATH": str(self.directory / "tokens.json"),
             "SMILEBACK_TIMEZONE": TIMEZONE,
@@ -184,7 +189,7 @@ def test_records_that_cannot_be_right_are_set_aside_and_come_back_when_they_are(
     output = account.sync()
     account.assert_published_equals_server()
     assert "4 records cannot be right" in output
-    with contextlib.closing(duckdb.connect(account.directory / "warehouse.duckdb", read_only=True)) as connection:
+    with contextlib.closing(duckdb.connect(account.warehouse, read_only=True)) as connection:
         reasons = connection.execute(
             "select endpoint, key, reason from replica.rejected_records where key like '9000%' order by key"
         ).fetchall()

@@ -42,7 +42,6 @@ class Warehouse:
         self.path = path
         self._patience_seconds = patience_seconds
         self._on_wait = on_wait
-        self._room = _MEMORY_LIMIT
 
     @cached_property
     def session(self) -> duckdb.DuckDBPyConnection:
@@ -82,9 +81,9 @@ class Warehouse:
 
     def make_room(self, size: int) -> None:
         """Have the memory that it takes to write rows of `size` bytes: they are packed together, 122,880 at once."""
-        room = 2 * size
+        room, connection = 2 * size, self.session.cursor()
         if room > self._room:
-            self.session.cursor().execute(f"set memory_limit = '{room}B'")
+            connection.execute(f"set memory_limit = '{room}B'")
             self._room = room
 
     @contextlib.contextmanager

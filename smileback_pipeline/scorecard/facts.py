@@ -215,27 +215,34 @@ def _categories(connection: duckdb.DuckDBPyConnection, period: Period) -> tuple[
 
 
 def _comments(connection: duckdb.DuckDBPyConnection, today: date) -> tuple[Comment, ...]:
+    # The newest of each kind first: of years of both together, DuckDB would read every comment.
+    newest = f"""
+        day <= $today and regexp_matches(comment, '[^\\p{{Z}}\\p{{C}}]')
+        order by written_at desc
+        limit {COMMENTS_SHOWN}
+    """
     rows = connection.execute(
         f"""
-        with said as (
+        with negative as (
             select
                 rated_day as day, rated_at as written_at, 'negative rating' as answer, comment, company_name, agents,
                 status, permalink
             from marts.fct_csat_reviews
-            where rating = -1
-            union all
+            where rating = -1 and {newest}
+        ),
+        detractors as (
             select
-                response_day, created_at, 'NPS ' || score, comment, company_name, [], null, null
+                response_day as day, created_at as written_at, 'NPS ' || score as answer, comment, company_name, [],
+                null, null
             from marts.fct_nps_responses
-            where respondent_type = 'detractor'
+            where respondent_type = 'detractor' and {newest}
         )
         select day, answer, comment, company_name, agents, status, permalink
-        from said
-        where day <= ? and regexp_matches(comment, '[^\\p{{Z}}\\p{{C}}]')
+        from (from negative union all from detractors)
         order by written_at desc
         limit {COMMENTS_SHOWN}
         """,
-        [today],
+        {"today": today},
     ).fetchall()
     return tuple(
         Comment(day, answer, _shortened(text), company, tuple(agents or ()), status, _safe_link(permalink))

@@ -1,8 +1,6 @@
--- The few reviews of pending days are sieved out once for all dimensions; years of history are rather read
--- again by each of them than held in memory.
-with reviews as {{ 'materialized' if is_incremental() else 'not materialized' }} (
+with reviews as materialized (
     select
-        response_at,
+        {{ reporting_day('response_at') }} as date_day,
         rating,
         agents,
         board_id,
@@ -12,22 +10,42 @@ with reviews as {{ 'materialized' if is_incremental() else 'not materialized' }}
     {% if is_incremental() %} where {{ is_on_pending_day('response_at') }} {% endif %}
 ),
 
-agent_reviews as (
+-- Teams are few: who is in one is asked when its reviews are counted, and not of each of them.
+team_days as (
     select
-        response_at,
-        rating,
-        unnest(list_distinct(agents)) as agent_id
+        date_day,
+        agents,
+        {{ count_reviews() }}
     from reviews
+    group by date_day, agents
+),
+
+agent_days as (
+    select
+        date_day,
+        unnest(list_distinct(agents)) as agent_id,
+        count_reviews,
+        count_rated
+    from team_days
 )
 
-{% for dimension in ['agent', 'board', 'company', 'contact'] -%}
 select
-    {{ reporting_day('response_at') }} as date_day,
+    date_day,
+    'agent' as dimension,
+    agent_id as member_id,
+    cast(sum(count_reviews) as bigint) as count_reviews,
+    cast(sum(count_rated) as bigint) as count_rated
+from agent_days
+where {{ is_visible('agent_id') }}
+group by date_day, member_id
+{% for dimension in ['board', 'company', 'contact'] -%}
+union all
+select
+    date_day,
     '{{ dimension }}' as dimension,
     {{ dimension }}_id as member_id,
     {{ count_reviews() }}
-from {{ 'agent_reviews' if dimension == 'agent' else 'reviews' }}
+from reviews
 where {{ is_visible(dimension ~ '_id') }}
 group by date_day, member_id
-{{ 'union all' if not loop.last }}
 {% endfor %}
