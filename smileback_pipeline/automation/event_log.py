@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class QuickSqliteEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engine = functools.lru_cache(_OPEN_FILES)(self._open_engine)
+        self._engines: weakref.WeakSet[sqlalchemy.Engine] = weakref.WeakSet()
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -77,19 +79,26 @@ class QuickSqliteEventLogStorage(SqliteEventLogStorage):
         super().delete_events(run_id)
         with self.index_transaction() as connection:
             connection.execute(AssetCheckExecutionsTable.delete().where(AssetCheckExecutionsTable.c.run_id == run_id))
-        self._engine.cache_clear()
+        self._close_files()
         for file in Path(self.path_for_shard(run_id)).parent.glob(f"{run_id}.db*"):
             file.unlink()
 
     def wipe(self) -> None:
         """Delete all files, which must not stay open."""
-        self._engine.cache_clear()
+        self._close_files()
         super().wipe()
 
     def dispose(self) -> None:
         """Close all files."""
-        self._engine.cache_clear()
+        self._close_files()
         super().dispose()
+
+    def _close_files(self) -> None:
+        # Not when they are collected, which at the end of a process they may never be.
+        with self._db_lock:
+            for engine in self._engines:
+                engine.dispose()
+            self._engine.cache_clear()
 
     @contextlib.contextmanager
     def _connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
@@ -104,6 +113,7 @@ class QuickSqliteEventLogStorage(SqliteEventLogStorage):
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
         )
         self._initdb(engine)
+        self._engines.add(engine)
         return engine
 
 
