@@ -4,6 +4,9 @@ import base64
 import contextlib
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +17,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from smileback_pipeline.assets.dbt import DBT_DIRECTORY, MARTS
+from smileback_pipeline.assets import dbt
+from smileback_pipeline.assets.dbt import DBT_DIRECTORY, MARTS, parsed_manifest, prepared_dbt_project
 from smileback_pipeline.automation.jobs import SYNC_JOB
 from smileback_pipeline.definitions import build_definitions
 from smileback_pipeline.sandbox import Sandbox, World, running_sandbox
@@ -67,7 +71,7 @@ class Run:
 
 
 def _manifest() -> dict[str, Any]:
-    return json.loads((DBT_DIRECTORY / "target" / "manifest.json").read_text())
+    return json.loads(prepared_dbt_project().manifest_path.read_text())
 
 
 def _is_check(event: dg.DagsterEvent) -> bool:
@@ -348,3 +352,27 @@ def test_no_event_holds_what_customers_wrote_or_how_to_reach_them(pipeline: Pipe
     secrets |= {review["comment"] for review in reviews if review["comment"]}
     assert len(secrets) > 100
     assert [text for text in secrets if text and len(text) > 10 and text.encode() in stored] == []
+
+
+def test_a_run_builds_the_models_that_are_there_and_none_that_were_tried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "dbt_project"
+    shutil.copytree(DBT_DIRECTORY, project, ignore=shutil.ignore_patterns("target", "logs"))
+    monkeypatch.setattr(dbt, "DBT_DIRECTORY", project)
+    model = project / "models" / "marts" / "dim_days.sql"
+    there = model.read_text()
+    tried_out = f"{there}-- tried out\n"
+
+    def built() -> tuple[str, str]:
+        node = parsed_manifest(prepared_dbt_project(), "feedback").nodes["model.smileback.dim_days"]
+        return node.database, node.raw_code
+
+    assert built() == ("feedback", there.strip())
+    model.write_text(tried_out)
+    by_hand = [sys.executable, "-m", "dbt.cli.main", "parse", "--quiet", "--target", "memory"]
+    subprocess.run(by_hand, cwd=project, check=True, timeout=120)
+    model.write_text(there)
+    assert built() == ("feedback", there.strip())
+    model.write_text(tried_out)
+    assert built() == ("feedback", tried_out.strip())

@@ -88,7 +88,8 @@ class MartsTranslator(DagsterDbtTranslator):
 
 def prepared_dbt_project() -> DbtProject:
     """Return the dbt project, parsed anew where its files, or dbt itself, are not what it was parsed from."""
-    project = DbtProject(DBT_DIRECTORY, packaged_project_dir=None)
+    # A folder of its own: what people have dbt write into `target` may be of models that they are trying out.
+    project = DbtProject(DBT_DIRECTORY, target_path=Path("target", "parsed"), packaged_project_dir=None)
     target = project.project_dir / project.target_path
     # By content: a file's time says nothing where it was copied, or where dbt was exchanged.
     parsed_from, needed = target / "parsed_from", _digest(*map(version, _PARSERS))
