@@ -80,6 +80,11 @@ def sheet_rows(path: Path) -> list[list[object]]:
     return [[cell.value for cell in row] for row in book.active.iter_rows()]
 
 
+def parquet(path: Path) -> pd.DataFrame:
+    with contextlib.closing(duckdb.connect()) as connection:
+        return connection.read_parquet(str(path)).df()
+
+
 def test_a_table_is_the_same_rows_in_every_format(published: Path, tmp_path: Path) -> None:
     expected = [
         ["member", "value", "count_responses", "is_small_sample"],
@@ -96,7 +101,7 @@ def test_a_table_is_the_same_rows_in_every_format(published: Path, tmp_path: Pat
     frames = [
         pd.read_csv(tmp_path / "scores.csv"),
         pd.read_excel(tmp_path / "scores.xlsx"),
-        duckdb.read_parquet(str(tmp_path / "scores.parquet")).df(),
+        parquet(tmp_path / "scores.parquet"),
     ]
     for frame in frames:
         assert list(frame.columns) == expected[0]
@@ -182,7 +187,7 @@ def test_a_table_without_rows_has_its_header(published: Path, tmp_path: Path) ->
         export(published, tmp_path / f"days.{ending}", table="csat_daily")
     assert (tmp_path / "days.csv").read_text() == "date_day,net_csat\n"
     assert sheet_rows(tmp_path / "days.xlsx") == [["date_day", "net_csat"]]
-    assert duckdb.read_parquet(str(tmp_path / "days.parquet")).columns == ["date_day", "net_csat"]
+    assert list(parquet(tmp_path / "days.parquet").columns) == ["date_day", "net_csat"]
 
 
 def test_what_does_not_fit_into_excel_is_told(published: Path, tmp_path: Path) -> None:

@@ -425,7 +425,8 @@ def use(chosen: Settings) -> None:
         chosen.require_credentials()
     assert datetime.now(chosen.zone)
     assert datetime.now(UTC) - chosen.lookback
-    duckdb.execute(f"select timestamptz '2026-01-01' at time zone '{chosen.timezone}'")
+    with contextlib.closing(duckdb.connect()) as connection:
+        connection.execute(f"select timestamptz '2026-01-01' at time zone '{chosen.timezone}'").fetchall()
     assert httpx.URL(f"{chosen.base_url}/v3/reviews/").path.endswith("/v3/reviews/")
     request = AuthorizationRequest(chosen.model_copy(update={"redirect_uri": chosen.redirect_uri or REQUESTS[0]}))
     httpx.URL(request.url)
