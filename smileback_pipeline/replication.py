@@ -38,7 +38,7 @@ from smileback_pipeline.settings import Settings
 # At the real limit, where a page costs 2 s of quota, the seconds decide.
 _PAGES_A_COMMIT = 128
 _SECONDS_A_COMMIT = 3.0
-_PAGES_AT_ONCE = 6
+_PAGES_AT_ONCE = 5
 _PAGES_AHEAD = 3
 _REREAD_EVERY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)

@@ -7,31 +7,32 @@
 
 
 {#
-Whether an instant falls on a pending day.
+Whether an instant may fall on a pending day: `replace_days` keeps what does, and lets go of what does not.
 
-Cutting days in a time zone is dear, so whole UTC days that cannot be meant are sieved out first by integer
-arithmetic. (A zone is less than a day away from UTC: an instant's UTC day is its reporting day or a neighbour.)
-The sieve works only if it comes before every dear expression, hence on plain columns of staging.
+Cutting days in a time zone is dear, so an instant's UTC day has to do, and the two beside it: a zone is less than a
+day away from UTC. The sieve works only if it comes before every dear expression, hence on plain columns of staging.
 #}
-{% macro is_on_pending_day(instant) -%}
-    {%- set pending_days = source('replica', 'pending_days') -%}
+{% macro is_near_pending_day(instant) -%}
     epoch_us({{ instant }}) // 86400000000 in (
             select unnest([utc_day - 1, utc_day, utc_day + 1])
-            from (select distinct date_day - date '1970-01-01' as utc_day from {{ pending_days }}) as pending
+            from (
+                select distinct date_day - date '1970-01-01' as utc_day
+                from {{ source('replica', 'pending_days') }}
+            ) as pending
         )
-        and {{ reporting_day(instant) }} in (select date_day from {{ pending_days }})
 {%- endmacro %}
 
 
 {#
 Incremental strategy `replace_days`: delete the pending days and insert them as computed now, in one
 transaction. Unlike a strategy keyed on the rows that arrive, it also empties a day that has none left.
+Days that were computed along with them stay as they are.
 #}
 {% macro get_incremental_replace_days_sql(args) -%}
     {%- set columns = get_quoted_csv(args.dest_columns | map(attribute='name')) -%}
-    delete from {{ args.target_relation }}
-    where date_day in (select date_day from {{ source('replica', 'pending_days') }});
+    {%- set is_pending = 'date_day in (select date_day from ' ~ source('replica', 'pending_days') ~ ')' -%}
+    delete from {{ args.target_relation }} where {{ is_pending }};
 
     insert into {{ args.target_relation }} ({{ columns }})
-    select {{ columns }} from {{ args.temp_relation }};
+    select {{ columns }} from {{ args.temp_relation }} where {{ is_pending }};
 {%- endmacro %}

@@ -37,6 +37,7 @@ responses as (
         sum(count_reviews) as count_reviews,
         sum(count_rated) as count_rated
     from {{ ref('int_csat_response_by_member_daily') }}
+    where dimension != 'all'
     group by dimension, member_id
 ),
 
@@ -47,6 +48,7 @@ ratings as (
         sum(count_ratings) as count_ratings,
         sum(count_positive - count_negative) as balance
     from {{ ref('int_csat_by_member_daily') }}
+    where dimension != 'all'
     group by dimension, member_id
 ),
 

@@ -101,6 +101,6 @@ class WarehouseResource(DuckDBResource):
 
     @contextlib.contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file and close it whatever happens, which the inherited method does not."""
-        with self._warehouse.connect() as connection:
+        """Open the file and close it whatever happens, which the inherited method does not; others need the memory."""
+        with contextlib.closing(self._warehouse), self._warehouse.connect() as connection:
             yield connection

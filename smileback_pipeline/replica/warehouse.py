@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 2
 # The oldest storage format that all DuckDB versions of today's BI tools read; it sticks to the file.
 STORAGE_VERSION = "v1.2.0"
-_MEMORY_LIMIT = 160_000_000
+_MEMORY_LIMIT = 144_000_000
 
 
 class WarehouseError(Exception):
@@ -52,7 +52,7 @@ class Warehouse:
         session.execute(
             f"set global TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}B'; "
             # Each statement is the work of the thread that asks for it.
-            f"set threads = 1; set temp_directory = {_quoted(self.path, '.tmp')}"
+            f"set threads = 1; set checkpoint_threshold = '1GB'; set temp_directory = {_quoted(self.path, '.tmp')}"
         )
         return session
 

@@ -19,7 +19,7 @@ COMMENTS_SHOWN = 12
 CATEGORIES_SHOWN = 20
 _LONGEST_COMMENT = 600
 # The page is made within a run, beside everything else that needs memory.
-_MEMORY_LIMIT = "128MB"
+_MEMORY_LIMIT = "96MB"
 
 
 @dataclass(frozen=True)

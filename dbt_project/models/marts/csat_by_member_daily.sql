@@ -1,5 +1,6 @@
 with days as (
     select * from {{ ref('int_csat_by_member_daily') }}
+    where dimension != 'all'
 ),
 
 members as (

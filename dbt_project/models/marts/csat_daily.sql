@@ -1,21 +1,8 @@
 {{ config(materialized='incremental', tags=['daily']) }}
 
-with ratings as (
-    select
-        {{ reporting_day('rated_at') }} as date_day,
-        rating
-    from {{ ref('fct_csat_reviews') }}
-    where
-        rating is not null
-        {% if is_incremental() %} and {{ is_on_pending_day('rated_at') }} {% endif %}
-),
-
-counted as (
-    select
-        date_day,
-        {{ count_ratings() }}
-    from ratings
-    group by date_day
+with counted as (
+    select * from {{ ref('int_csat_by_member_daily') }}
+    where dimension = 'all'
 )
 
 select

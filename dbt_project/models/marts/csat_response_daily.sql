@@ -1,19 +1,8 @@
 {{ config(materialized='incremental', tags=['daily']) }}
 
-with reviews as (
-    select
-        {{ reporting_day('response_at') }} as date_day,
-        rating
-    from {{ ref('fct_csat_reviews') }}
-    {% if is_incremental() %} where {{ is_on_pending_day('response_at') }} {% endif %}
-),
-
-counted as (
-    select
-        date_day,
-        {{ count_reviews() }}
-    from reviews
-    group by date_day
+with counted as (
+    select * from {{ ref('int_csat_response_by_member_daily') }}
+    where dimension = 'all'
 )
 
 select

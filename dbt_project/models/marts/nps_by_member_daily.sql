@@ -7,7 +7,7 @@ with responses as (
         company_name,
         respondent_type
     from {{ ref('fct_nps_responses') }}
-    {% if is_incremental() %} where {{ is_on_pending_day('created_at') }} {% endif %}
+    {% if is_incremental() %} where {{ is_near_pending_day('created_at') }} {% endif %}
 ),
 
 members as (

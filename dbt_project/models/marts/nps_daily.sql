@@ -5,7 +5,7 @@ with responses as (
         {{ reporting_day('created_at') }} as date_day,
         respondent_type
     from {{ ref('fct_nps_responses') }}
-    {% if is_incremental() %} where {{ is_on_pending_day('created_at') }} {% endif %}
+    {% if is_incremental() %} where {{ is_near_pending_day('created_at') }} {% endif %}
 ),
 
 counted as (

@@ -9,7 +9,7 @@ with ratings as (
     from {{ ref('fct_project_survey_ratings') }}
     where
         {{ is_visible('company_name') }}
-        {% if is_incremental() %} and {{ is_on_pending_day('responded_at') }} {% endif %}
+        {% if is_incremental() %} and {{ is_near_pending_day('responded_at') }} {% endif %}
 ),
 
 summed as (

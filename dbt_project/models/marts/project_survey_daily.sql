@@ -7,7 +7,7 @@ with ratings as (
         category,
         rating
     from {{ ref('fct_project_survey_ratings') }}
-    {% if is_incremental() %} where {{ is_on_pending_day('responded_at') }} {% endif %}
+    {% if is_incremental() %} where {{ is_near_pending_day('responded_at') }} {% endif %}
 ),
 
 summed as (
