@@ -31,6 +31,8 @@ class Reviews:
     def __init__(self, count: int) -> None:
         self.count = count
         self._step = timedelta(days=DAYS) / max(count, 1)
+        # Whoever asks for help does so once a month.
+        self._contacts = max(count // 24, 1)
         self._changed: list[tuple[datetime, int]] = []
 
     def touch(self, number: int, days: int) -> None:
@@ -47,11 +49,11 @@ class Reviews:
             begin_changed = bisect_left(self._changed, (since, -1))
         total = self.count - begin + len(self._changed) - begin_changed
         first, last = begin + offset, min(begin + offset + limit, self.count)
-        rows = [_review(i, FIRST_STAMP + i * self._step, 0) for i in range(first, last)]
+        rows = [_review(i, FIRST_STAMP + i * self._step, 0, self._contacts) for i in range(first, last)]
         if len(rows) < limit:
             skip = begin_changed + max(0, begin + offset - self.count)
             changed = self._changed[skip : skip + limit - len(rows)]
-            rows += [_review(i, stamp, 1) for stamp, i in changed]
+            rows += [_review(i, stamp, 1, self._contacts) for stamp, i in changed]
         more = b'"http://next/"' if offset + len(rows) < total else b"null"
         return b'{"count":%d,"next":%s,"previous":null,"results":[%s]}' % (total, more, b",".join(rows))
 
@@ -61,8 +63,8 @@ def _template(variant: int) -> bytes:
     agents = ('"AK","NF"', '"JD"', '"MM"', '"AK"')[variant % 4]
     return (
         '{"id":%%d,"rating":%s,"comment":%s,"ticket":{"id":"%%d","title":"Printer offline after update","segment":{"id":'
-        '"%d","name":"Board %d"},"agents":[%s],"closed_on":"%%s"},"contact":{"id":"%d","name":"Contact %d","email":'
-        '"contact%d@example.com"},"company":{"id":"%d","name":"Company %d","territory_name":"North","territory_remote_id":'
+        '"%d","name":"Board %d"},"agents":[%s],"closed_on":"%%s"},"contact":{"id":"%%d","name":"Contact %%d","email":'
+        '"contact%%d@example.com"},"company":{"id":"%d","name":"Company %d","territory_name":"North","territory_remote_id":'
         '"2","market_name":"Retail","market_remote_id":"14"},"status":"open","tags":[],"has_marketing_permission":false,'
         '"viewed_on":null,"rated_on":%s,"permalink":"https://app.smileback.io/reviews/%%d/","last_modified":"%%s"}'
         % (
@@ -71,19 +73,18 @@ def _template(variant: int) -> bytes:
             variant % 8,
             variant % 8,
             agents,
-            *[variant % 900] * 3,
             *[variant % 80] * 2,
             "null" if variant % 8 in (1, 5, 7) else '"%s"',
         )
     ).encode()
 
 
-def _review(index: int, stamp: datetime, version: int) -> bytes:
+def _review(index: int, stamp: datetime, version: int, contacts: int) -> bytes:
     variant = (index * 7919 + version) % 7200
     template = _template(variant)
     written = stamp.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
     rated = () if variant % 8 in (1, 5, 7) else (written,)
-    return template % (FIRST_ID + index, index, written[:19] + b"Z", *rated, index, written)
+    return template % (FIRST_ID + index, index, written[:19] + b"Z", *[index % contacts] * 3, *rated, index, written)
 
 
 def build_app(count: int, requests_per_minute: int | None = None) -> Starlette:

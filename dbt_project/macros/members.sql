@@ -1,7 +1,7 @@
 {#
 Rows counted for all and for each of their members, in the CTEs and the query that end a model: one row a day, dimension
 and member; those of all are member `all` of dimension `all`. `rows` is a materialized CTE with `date_day`, `agents` and
-an id of each other dimension, `count` what is counted of them, and `columns` how that is called.
+the ids of boards and companies, `count` what is counted of them, and `columns` how that is called.
 
 There may be years of rows. So who is in a team, of which there are few, is asked of what was counted for the team, and
 so is whether there is something to see in an id.
@@ -44,7 +44,7 @@ member_days as (
         {%- endfor %}
     from agent_days
     group by date_day, agent_id
-    {%- for dimension in ['board', 'company', 'contact'] %}
+    {%- for dimension in ['board', 'company'] %}
     union all
     select
         date_day,

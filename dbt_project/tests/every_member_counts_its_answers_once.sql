@@ -1,20 +1,31 @@
 -- An answer that was forgotten, or counted twice for a member, shows in the member's totals.
 {{ config(tags=['whole_history'], meta={'dagster': {'ref': {'name': 'int_csat_by_member_daily'}}}) }}
 
-with members as (
+with teams as (
+    select
+        agents,
+        rating,
+        count(*) as count_reviews
+    from {{ ref('stg_smileback__reviews') }}
+    group by agents, rating
+),
+
+members as (
     select
         'agent' as dimension,
         unnest({{ distinct_names('agents') }}) as member_id,
-        rating
-    from {{ ref('stg_smileback__reviews') }}
-    {%- for dimension in ['board', 'company', 'contact'] %}
+        rating,
+        count_reviews
+    from teams
+    {%- for dimension in ['board', 'company'] %}
     union all
     select
         '{{ dimension }}' as dimension,
         {{ dimension }}_id as member_id,
-        rating
+        rating,
+        count(*) as count_reviews
     from {{ ref('stg_smileback__reviews') }}
-    where {{ is_visible(dimension ~ '_id') }}
+    group by {{ dimension }}_id, rating
     {%- endfor %}
 ),
 
@@ -22,11 +33,12 @@ recomputed as (
     select
         dimension,
         member_id,
-        count(*) as count_reviews,
-        count(rating) as count_rated,
-        count(rating) as count_ratings,
-        coalesce(sum(rating), 0) as balance
+        sum(count_reviews) as count_reviews,
+        coalesce(sum(count_reviews) filter (where rating is not null), 0) as count_rated,
+        coalesce(sum(count_reviews) filter (where rating is not null), 0) as count_ratings,
+        coalesce(sum(rating * count_reviews), 0) as balance
     from members
+    where {{ is_visible('member_id') }}
     group by dimension, member_id
 ),
 

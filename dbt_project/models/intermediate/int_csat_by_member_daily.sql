@@ -4,8 +4,7 @@ with ratings as materialized (
         rating,
         agents,
         board_id,
-        company_id,
-        contact_id
+        company_id
     from {{ ref('stg_smileback__reviews') }}
     where
         rating is not null

@@ -4,8 +4,7 @@ with reviews as materialized (
         rating,
         agents,
         board_id,
-        company_id,
-        contact_id
+        company_id
     from {{ ref('stg_smileback__reviews') }}
     {% if is_incremental() %} where {{ is_near_pending_day('response_at') }} {% endif %}
 ),

@@ -1,6 +1,20 @@
-with days as (
+with contact_days as (
+    select
+        {{ reporting_day('response_at') }} as date_day,
+        'contact' as dimension,
+        contact_id as member_id,
+        {{ count_reviews() }}
+    from {{ ref('stg_smileback__reviews') }}
+    where {{ is_visible('contact_id') }}
+    group by date_day, contact_id
+),
+
+days as (
     select * from {{ ref('int_csat_response_by_member_daily') }}
     where dimension != 'all'
+    union all
+    -- Hardly anybody is asked twice a day: stored, these would be as many again as the reviews.
+    select * from contact_days
 ),
 
 members as (
