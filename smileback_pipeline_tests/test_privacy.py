@@ -247,6 +247,9 @@ def test_another_key_makes_other_pseudonyms(publications: Publications, pseudony
         ("Will it work? Max will. max volume", [], "Will it work? <Max> will. max volume"),
         ("MARIE CLAIRE d'arcy-zoe\u0301", [], "<Marie-Claire D'Arcy Zoé>"),
         ("mail nobody.known@x.example, please", [], "mail <nobody.known@x.example>, please"),
+        ("a@@,@nobody;<nobody.known@x.example@_>", [], "a@@,@nobody;<<nobody.known@x.example>@_>"),
+        (f"{'x' * 500_000} nobody.known@x.example", [], f"{'x' * 500_000} <nobody.known@x.example>"),
+        ("@_" * 300_000, [], "@_" * 300_000),
         ("😀 no one\n\there", [], "😀 no one\n\there"),
         ("", ["Jane Doe"], ""),
     ],
@@ -298,3 +301,19 @@ def test_another_setting_is_published_by_the_next_sync_even_if_nothing_is_new(tm
         inode = published.stat().st_ino
         assert terminal.run("sync", SMILEBACK_PRIVACY="none").returncode == 0
         assert published.stat().st_ino == inode
+
+
+def test_long_texts_are_published_with_less_memory_than_they_take(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    with contextlib.closing(warehouse), warehouse.connect() as connection:
+        warehouse.make_room(500_000_000)
+        connection.execute(
+            """
+            insert into replica.reviews (id, comment, last_modified, synced_at)
+            select n, repeat(md5(n::varchar), 60), now(), now() from range(60_000) as numbers (n)
+            """
+        )
+    publish(warehouse, tmp_path / "analytics.duckdb", Privacy("pseudonymous", b"key"))
+    with opened(tmp_path / "analytics.duckdb") as connection:
+        query = "select count(*), count(distinct comment), min(length(comment)) from replica.reviews"
+        assert connection.execute(query).fetchall() == [(60_000, 60_000, 60 * 32)]

@@ -192,7 +192,10 @@ class Redactor:
     """
 
     _WORD = re.compile(r"[^\W_]+")
-    _ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'|]+@[^\s<>()\[\],;:\"'|]*[^\W_]")
+    # From where it can begin to its first sign, and no second try: a long text is read once.
+    _ADDRESS = re.compile(
+        r"(?<![^\s<>()\[\],;:\"'|])(?>[^\s<>()\[\],;:\"'|]+?@)[^\s<>()\[\],;:\"'|]*[^\W_]"
+    )
 
     def __init__(self, privacy: Privacy, names: Iterable[str]) -> None:
         self._key = privacy.key

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from smileback_pipeline.replica.privacy import EVERYTHING, Privacy, prepare, published_rows
-from smileback_pipeline.replica.warehouse import STORAGE_VERSION, Warehouse
+from smileback_pipeline.replica.warehouse import STORAGE_VERSION, Warehouse, WarehouseError
 
 # Ours alone: how far the sync is, and records that cannot be right.
 _INTERNAL_TABLES = ("sync_state", "walk_seen", "rejected_records", "pending_days", "notes")
@@ -47,7 +47,7 @@ def publish(warehouse: Warehouse, target: Path, privacy: Privacy = EVERYTHING) -
             # replayed into the new one.
             target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
         return target.stat().st_size
-    except (OSError, duckdb.Error, subprocess.CalledProcessError) as error:
+    except (OSError, duckdb.Error, subprocess.CalledProcessError, WarehouseError) as error:
         raise PublishingError(
             f"Publishing to {target} failed ({_reason(error)}). The file published before still stands; make room or "
             "mend the path, and sync again."
@@ -105,9 +105,22 @@ def _write_anew(warehouse: Warehouse, copy: Path, privacy: Privacy) -> None:
             if schema == "replica" and table in _INTERNAL_TABLES:
                 connection.execute(f'drop table published.{schema}."{table}"')
             else:
+                warehouse.make_room(_packed_size(connection, f'{schema}."{table}"'))
                 rows = published_rows(schema, table, columns, privacy)
                 connection.execute(f'insert into published.{schema}."{table}" {rows}')
         connection.execute("detach published")
+
+
+def _packed_size(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    """The bytes of as many rows as DuckDB packs together, judged by every tenth row of the table."""
+    row = connection.execute(
+        f"""
+        select cast(avg(strlen(cast(each as varchar))) * least(122880, (select count(*) from {table})) as bigint)
+        from (from {table} where rowid % 10 = 0) as each
+        """
+    ).fetchone()
+    assert row is not None
+    return row[0] or 0
 
 
 def _keep_for_analysts(copy: Path) -> None:
