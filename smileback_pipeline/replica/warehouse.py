@@ -51,7 +51,8 @@ class Warehouse:
         # What does not fit into memory is spilled beside the file, where there has to be room anyway.
         session.execute(
             f"set global TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}B'; "
-            # Each statement is the work of the thread that asks for it.
+            # Each statement is the work of the thread that asks for it. What is in memory for a moment is not packed,
+            # and the file is packed when it is closed.
             f"set threads = 1; set checkpoint_threshold = '1GB'; set temp_directory = {_quoted(self.path, '.tmp')}"
         )
         return session
