@@ -192,10 +192,9 @@ class Redactor:
     """
 
     _WORD = re.compile(r"[^\W_]+")
-    # From where it can begin to its first sign, and no second try: a long text is read once.
-    _ADDRESS = re.compile(
-        r"(?<![^\s<>()\[\],;:\"'|])(?>[^\s<>()\[\],;:\"'|]+?@)[^\s<>()\[\],;:\"'|]*[^\W_]"
-    )
+    _SIGN = r"[^\s<>()\[\],;:\"'|]"
+    # From where it can begin to its first @, and no second try: a long text is read once.
+    _ADDRESS = re.compile(rf"(?<!{_SIGN})(?>{_SIGN}+?@){_SIGN}*[^\W_]")
 
     def __init__(self, privacy: Privacy, names: Iterable[str]) -> None:
         self._key = privacy.key

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from smileback_pipeline.replica.privacy import EVERYTHING, Privacy, prepare, published_rows
-from smileback_pipeline.replica.warehouse import STORAGE_VERSION, Warehouse, WarehouseError
+from smileback_pipeline.replica.warehouse import PACKED_ROWS, STORAGE_VERSION, Warehouse, WarehouseError
 
 # Ours alone: how far the sync is, and records that cannot be right.
 _INTERNAL_TABLES = ("sync_state", "walk_seen", "rejected_records", "pending_days", "notes")
@@ -115,7 +115,7 @@ def _packed_size(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     """The bytes of as many rows as DuckDB packs together, judged by every tenth row of the table."""
     row = connection.execute(
         f"""
-        select cast(avg(strlen(cast(each as varchar))) * least(122880, (select count(*) from {table})) as bigint)
+        select cast(avg(strlen(cast(each as varchar))) * least({PACKED_ROWS}, (select count(*) from {table})) as bigint)
         from (from {table} where rowid % 10 = 0) as each
         """
     ).fetchone()

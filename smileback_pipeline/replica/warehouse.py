@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 2
 # The oldest storage format that all DuckDB versions of today's BI tools read; it sticks to the file.
 STORAGE_VERSION = "v1.2.0"
+# Rows that DuckDB packs together when it writes them: its row group.
+PACKED_ROWS = 122_880
 _MEMORY_LIMIT = 144_000_000
 
 
@@ -81,7 +83,7 @@ class Warehouse:
             raise
 
     def make_room(self, size: int) -> None:
-        """Have the memory that it takes to write rows of `size` bytes: they are packed together, 122,880 at once."""
+        """Have the memory that it takes to write rows of `size` bytes: at most PACKED_ROWS of them, together."""
         room, connection = 2 * size, self.session.cursor()
         if room > self._room:
             connection.execute(f"set memory_limit = '{room}B'")
