@@ -20,7 +20,16 @@ from smileback_pipeline.api.client import SmileBackClient
 from smileback_pipeline.api.pages import Page
 from smileback_pipeline.api.walk import Chunk, Walk
 from smileback_pipeline.endpoints import Endpoint
-from smileback_pipeline.replica.landing import Changes, begin_batch, deleted_keys, remove_unseen, stage, take, upsert
+from smileback_pipeline.replica.landing import (
+    Changes,
+    begin_batch,
+    deleted_keys,
+    packed_size,
+    remove_unseen,
+    stage,
+    take,
+    upsert,
+)
 from smileback_pipeline.replica.state import (
     UNPUBLISHED,
     SyncState,
@@ -34,9 +43,10 @@ from smileback_pipeline.replica.summary import Summary, summarize
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.settings import Settings
 
-# More rows than DuckDB's row groups have (122,880), which then go into the file at once and not through its log.
-# At the real limit, where a page costs 2 s of quota, the seconds decide.
-_PAGES_A_COMMIT = 128
+# Between one and a half and two of DuckDB's row groups (122,880 rows). From one on, rows go into the file at once and
+# not through its log; and a remainder of less than half of one would be packed anew at the next commit, with its
+# neighbours. At the real limit, where a page costs 2 s of quota, the seconds decide.
+_PAGES_A_COMMIT = 200
 _SECONDS_A_COMMIT = 3.0
 _PAGES_AT_ONCE = 5
 _PAGES_AHEAD = 3
@@ -129,9 +139,10 @@ def replicate(
             begin_batch(staging, endpoint, each)
         try:
             for chunks, end in _batches(_walk(endpoint, client, state, settings.lookback)):
-                warehouse.make_room(_PAGES_A_COMMIT * max((len(chunk.page.body) for chunk in chunks), default=0))
+                pages = [chunk.page for chunk in chunks]
+                warehouse.make_room(packed_size(endpoint, pages))
                 with warehouse.refusals_told():
-                    stage(staging, endpoint, batch, [chunk.page for chunk in chunks])
+                    stage(staging, endpoint, batch, pages)
                 if chunks:
                     newest = chunks[-1].newest
                     state = replace(state, walk_from=chunks[-1].resume_from)

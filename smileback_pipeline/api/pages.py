@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from smileback_pipeline.api.errors import TransientError
-from smileback_pipeline.endpoints import Endpoint
+from smileback_pipeline.endpoints import Endpoint, Type
 
 _NULL = msgspec.Raw(b"null")
 
@@ -41,7 +41,7 @@ class Page:
     """The instants that the endpoint's filter works on; None where missing or unreadable."""
     has_next: bool
     is_as_documented: bool = False
-    """Whether each record has just the documented fields, its objects are objects and its stamp is one."""
+    """Whether each record has just the documented fields, its objects and lists of texts are such, its stamp is one."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -107,8 +107,10 @@ class _Documented:
     def __init__(self, endpoint: Endpoint) -> None:
         stamp = endpoint.filter.stamp if endpoint.filter else None
         key = endpoint.key.path
-        kinds = {key: int | str, stamp: _Stamp}
-        record: Any = _struct(endpoint.shape(lambda column: kinds.get(column.path, msgspec.Raw)), key.split("."))
+        types: dict[Type, Any] = {Type.TEXTS: list[msgspec.Raw] | None}
+        kinds = {column.path: types.get(column.type, msgspec.Raw) for column in endpoint.columns}
+        kinds |= {key: int | str} | ({stamp: _Stamp} if stamp else {})
+        record: Any = _struct(endpoint.shape(lambda column: kinds[column.path]), key.split("."))
         page: Any = msgspec.defstruct(
             "Documented", [("count", int), ("results", list[record]), ("next", str | None, None)], gc=False
         )
@@ -118,7 +120,9 @@ class _Documented:
 
     def facts(self, records: Sequence[Any]) -> tuple[list[bytes], list[datetime | None]]:
         """The key and the stamp of each record."""
-        stamps = [stamp and _in_utc(stamp) for stamp in map(self._stamp, records)]
+        stamps = [
+            stamp if stamp is None or stamp.tzinfo is UTC else _in_utc(stamp) for stamp in map(self._stamp, records)
+        ]
         return [str(self._key(record)).encode() for record in records], stamps
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import duckdb
 
+from smileback_pipeline.api.client import PAGE_SIZE
 from smileback_pipeline.api.pages import Page
 from smileback_pipeline.endpoints import Column, Endpoint, Type
 from smileback_pipeline.replica.history import forget_unseen, keep_replaced
+from smileback_pipeline.replica.warehouse import PACKED_ROWS
 
-_LISTS = (Type.TEXTS, Type.RATINGS)
 _RATING_FIELDS = ("question", "rating", "seq_number")
 # Bytes that a statement reads at once. What is as documented takes 8 times its size in memory, anything 20 times.
 _PORTION = 8 * 2**20
@@ -77,6 +78,13 @@ def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, batch: str,
                     break
             else:
                 raise refusal
+
+
+def packed_size(endpoint: Endpoint, pages: Sequence[Page]) -> int:
+    """The bytes of as many rows as DuckDB packs together, at most, if they are like those of the longest page."""
+    names = len(json.dumps(endpoint.shape(lambda column: ""), separators=(",", ":")))
+    values = max((len(page.body) - len(page) * names for page in pages), default=0)
+    return values * PACKED_ROWS // PAGE_SIZE
 
 
 def _portions(bodies: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
@@ -300,7 +308,7 @@ def _stage(endpoint: Endpoint) -> str:
                 coalesce(id::varchar, nullif({_leaf(endpoint.key)}, ''), md5(coalesce(record::varchar, 'null'))) as key,
                 -- A deletion needs nothing but the id.
                 {_is_deleted(endpoint)} and id is not null as is_deleted,
-                {_reason([*_value_faults(endpoint), *_object_faults(endpoint)])} as reason,
+                {_reason([*_value_faults(endpoint), *_shape_faults(endpoint)])} as reason,
                 record
             from typed
         )
@@ -327,7 +335,7 @@ def _stage_documented(endpoint: Endpoint) -> str:
                 {_names(endpoint)},
                 coalesce(id::varchar, {_leaf(endpoint.key)}) as key,
                 {_is_deleted(endpoint)} as is_deleted,
-                {_reason(_value_faults(endpoint))} as reason
+                {" or ".join(f"({condition})" for condition, _ in _value_faults(endpoint))} as is_faulty
             from typed
         )
         select
@@ -335,7 +343,7 @@ def _stage_documented(endpoint: Endpoint) -> str:
             null as extra,
             key,
             is_deleted,
-            case when reason is not null and (not is_deleted or id is null) then error(reason)::varchar end as reason,
+            case when is_faulty and (not is_deleted or id is null) then error('a fault')::varchar end as reason,
             null as record
         from checked
     """
@@ -356,8 +364,9 @@ def _is_deleted(endpoint: Endpoint) -> str:
     return f"coalesce({_leaf(status)} = '{endpoint.deleted_status}', false)"
 
 
-def _reason(faults: Iterable[str]) -> str:
-    return f"nullif(concat_ws('; ', {', '.join(faults)}), '')"
+def _reason(faults: Iterable[tuple[str, str]]) -> str:
+    words = ", ".join(f"case when {condition} then '{words}' end" for condition, words in faults)
+    return f"nullif(concat_ws('; ', {words}), '')"
 
 
 def _content(endpoint: Endpoint) -> list[str]:
@@ -365,9 +374,9 @@ def _content(endpoint: Endpoint) -> list[str]:
 
 
 def _page_schema(endpoint: Endpoint) -> str:
-    """The shape of a page for `from_json`, with text leaves; lists stay JSON, to be told from other things."""
-    record = endpoint.shape(lambda column: "JSON" if column.type in _LISTS else "VARCHAR")
-    return json.dumps({"results": [record]})
+    """The shape of a page for `from_json`, with text leaves; lists of ratings stay JSON, to be looked into."""
+    kinds: dict[Type, Any] = {Type.TEXTS: ["VARCHAR"], Type.RATINGS: "JSON"}
+    return json.dumps({"results": [endpoint.shape(lambda column: kinds.get(column.type, "VARCHAR"))]})
 
 
 def _leaf(column: Column) -> str:
@@ -381,53 +390,56 @@ def _cast(column: Column) -> str:
         case Type.TEXT:
             return f"nullif({raw}, '')" if column.name == "id" else raw
         case Type.TEXTS:
-            return f"""from_json({raw}, '["VARCHAR"]')"""
+            return raw
         case Type.RATINGS:
             parts = json.dumps([dict.fromkeys(_RATING_FIELDS, "VARCHAR")])
             return f"try_cast(from_json({raw}, '{parts}') as {column.type.value})"
-        case Type.INSTANT:
-            return f"try_cast({raw} as timestamptz)"
+        case Type.INSTANT | Type.BOOLEAN:
+            return f"try_cast({raw} as {column.type.value})"
         case _:
+            # A cast would round 1.7 to 2: an id would be another record's.
             cast = f"try_cast({raw} as {column.type.value})"
-            # Rounded, an id would be another record's.
-            return f"case when {_is_whole(raw, cast)} then {cast} end" if column.name == "id" else cast
+            is_whole = f"{cast}::varchar = {raw} or regexp_full_match({raw}, '-?[0-9]{{1,18}}(\\.0+)?')"
+            return f"case when {is_whole} then {cast} end"
 
 
-def _value_faults(endpoint: Endpoint) -> Iterator[str]:
-    """SQL expressions that say in words why a record cannot be right, and are null where it can be."""
+def _value_faults(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    """When a record cannot be right, as SQL, and in words."""
     for column in endpoint.columns:
         if fault := _fault(column):
-            yield f"case when {fault[0]} then '{column.path} {fault[1]}' end"
+            yield fault[0], f"{column.path} {fault[1]}"
         if column.is_required:
-            yield f"case when coalesce({_leaf(column)}, '') = '' then '{column.path} is missing' end"
+            yield f"coalesce({_leaf(column)}, '') = ''", f"{column.path} is missing"
     if endpoint.day_stamps:
         stamps = [column for column in endpoint.columns if column.name in endpoint.day_stamps]
         no_day = " and ".join(f"{_leaf(column)} is null" for column in stamps)
         words = " and ".join(column.path for column in stamps)
-        yield f"case when {no_day} then 'no day to count it in: {words} missing' end"
+        yield no_day, f"no day to count it in: {words} missing"
 
 
-def _object_faults(endpoint: Endpoint) -> Iterator[str]:
-    """The same for values that have to be objects."""
+def _shape_faults(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    """The same for values that have to be lists or objects."""
+    for column in endpoint.columns:
+        if column.type is Type.TEXTS:
+            yield _is_other_than("ARRAY", column.path, f"{_leaf(column)} is null"), f"{column.path} is not a list"
     for path in _object_paths(endpoint):
-        # What is no object reads as one whose leaves are all null. Only where the first leaf is, it is worth
-        # a look into the JSON.
+        # What is no object reads as one whose leaves are all null.
         first = next(column for column in endpoint.columns if column.path.startswith(f"{path}."))
-        yield (
-            f"case when {_leaf(first)} is null and {_leaf(Column(path))} is not null then case "
-            f"when coalesce(json_type(record, '$.{path}'), 'NULL') not in ('OBJECT', 'NULL') "
-            f"then '{path} is not an object' end end"
-        )
+        is_suspect = f"{_leaf(first)} is null and {_leaf(Column(path))} is not null"
+        yield _is_other_than("OBJECT", path, is_suspect), f"{path} is not an object"
+
+
+def _is_other_than(kind: str, path: str, is_suspect: str) -> str:
+    """Whether a value is there and of another kind; only where that is suspected, it is worth a look into the JSON."""
+    return f"case when {is_suspect} then coalesce(json_type(record, '$.{path}'), 'NULL') not in ('{kind}', 'NULL') end"
 
 
 def _fault(column: Column) -> tuple[str, str] | None:
     """When a leaf cannot be right, given the leaf as text and the column that was cast from it; and in words."""
     raw, cast = _leaf(column), f'"{column.name}"'
     match column.type:
-        case Type.TEXT:
+        case Type.TEXT | Type.TEXTS:
             return None
-        case Type.TEXTS:
-            return f"{raw} is not null and json_type({raw}) not in ('ARRAY', 'NULL')", "is not a list"
         case Type.RATINGS:
             assert column.between
             low, high = column.between
@@ -447,19 +459,13 @@ def _fault(column: Column) -> tuple[str, str] | None:
         case Type.BOOLEAN:
             return f"{raw} is not null and {cast} is null", "is neither true nor false"
         case _:
-            is_whole = _is_whole(raw, cast)
             if column.between is None:
-                return f"{raw} is not null and not coalesce({is_whole}, false)", "is not a number"
+                return f"{raw} is not null and {cast} is null", "is not a number"
             low, high = column.between
             return (
-                f"{raw} is not null and not coalesce({cast} between {low} and {high} and ({is_whole}), false)",
+                f"{raw} is not null and not coalesce({cast} between {low} and {high}, false)",
                 f"is not a whole number from {low} to {high}",
             )
-
-
-def _is_whole(raw: str, cast: str) -> str:
-    """Whether a leaf is a whole number; a cast would round 1.7 to 2."""
-    return f"{cast}::varchar = {raw} or regexp_full_match({raw}, '-?[0-9]{{1,18}}(\\.0+)?')"
 
 
 def _object_paths(endpoint: Endpoint) -> list[str]:
