@@ -243,12 +243,11 @@ def _statements(endpoint: Endpoint) -> _Statements:
         staged_columns=f"({types}, extra json, key varchar, is_deleted boolean, reason varchar, record json)",
         stage=_stage(endpoint),
         stage_documented=_stage_documented(endpoint),
+        # A table of its own first: DuckDB would expect more rows to be there than arrive, and hold those in memory.
         create_changes=f"""
+            create or replace temp table present as
+            select present.* from {table} as present where present.id in (select id from staged where id is not null);
             create or replace temp table changes as
-            with present as (
-                select present.* from {table} as present
-                where present.id in (select id from staged where id is not null)
-            )
             select
                 staged.rowid as staged_row, staged.id,
                 case
@@ -264,7 +263,8 @@ def _statements(endpoint: Endpoint) -> _Statements:
                     present.id is null
                     or ({", ".join(f'staged."{name}"' for name in _content(endpoint))})
                     is distinct from ({", ".join(f'present."{name}"' for name in _content(endpoint))})
-            end
+            end;
+            drop table present
         """,
         track=f"""
             insert into replica.walk_seen select '{endpoint.name}', key from staged where not is_deleted
