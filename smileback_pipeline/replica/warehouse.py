@@ -21,7 +21,9 @@ SCHEMA_VERSION = 2
 STORAGE_VERSION = "v1.2.0"
 # Rows that DuckDB packs together when it writes them: its row group.
 PACKED_ROWS = 122_880
-_MEMORY_LIMIT = 80_000_000
+_MEMORY_LIMIT = 144_000_000
+# Of it, what there has to be besides the rows that are packed.
+_MEMORY_BESIDES = 80_000_000
 
 
 class WarehouseError(Exception):
@@ -84,7 +86,7 @@ class Warehouse:
 
     def make_room(self, size: int) -> None:
         """Have the memory that it takes to write rows of `size` bytes: at most PACKED_ROWS of them, together."""
-        room, connection = _MEMORY_LIMIT + 2 * size, self.session.cursor()
+        room, connection = _MEMORY_BESIDES + 2 * size, self.session.cursor()
         if room > self._room:
             connection.execute(f"set memory_limit = '{room}B'")
             self._room = room
