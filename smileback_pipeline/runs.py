@@ -6,9 +6,11 @@ import contextlib
 import io
 import os
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.utils import make_new_run_id
 
 from smileback_pipeline.assets.reporting import REPORTING, Reporter
@@ -19,13 +21,20 @@ from smileback_pipeline.definitions import build_definitions
 from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 
+# What is written to this terminal is for whoever sits there. To copy it, Dagster would start four processes a step,
+# which Ctrl-C reaches as well.
+_UNCAPTURED = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+
+
 def open_instance() -> dg.DagsterInstance:
     """Return the instance of DAGSTER_HOME, or else that of this checkout's `dagster.yaml`."""
-    return (
-        dg.DagsterInstance.get()
-        if os.environ.get("DAGSTER_HOME")
-        else dg.DagsterInstance.from_config(str(PROJECT_ROOT))
-    )
+    home = Path(os.environ.get("DAGSTER_HOME") or PROJECT_ROOT).expanduser()
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_UNCAPTURED))
 
 
 def run_sync(settings: Settings, reporter: Reporter, *, since: date | None, full: bool) -> str | None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+from dagster._core.execution.plan.objects import UserFailureData
 
 from smileback_pipeline.sandbox import ENDPOINTS, World, running_sandbox
 from smileback_pipeline.sandbox.faults import call, delay, respond
@@ -110,6 +111,14 @@ class Machine(Account):
         """The newest one first."""
         with self.instance() as instance:
             return list(instance.get_runs())
+
+    def failure(self) -> UserFailureData:
+        """What the newest run says of the step that failed."""
+        with self.instance() as instance:
+            failed = instance.all_logs(self.runs()[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        failure = failed[0].get_dagster_event().step_failure_data.user_failure_data
+        assert failure
+        return failure
 
 
 def up_to(process: subprocess.Popen[str], words: str) -> str:
@@ -210,7 +219,8 @@ def test_a_sync_that_is_told_to_stop_amid_requests_says_so_and_the_next_one_goes
     while not is_under_way(machine.file):
         end_within(process, 0.1)
         assert process.returncode is None
-    process.send_signal(signal.SIGINT)
+    # As Ctrl-C in a terminal does: whatever the sync has started is told as well.
+    os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate()
     machine.sandbox.faults.clear()
     assert_interrupted(machine, process, printed)
@@ -246,7 +256,7 @@ def test_a_sync_that_is_told_to_stop_amid_dbt_ends_at_once(machine: Machine, sec
         assert process.poll() is None
     end_within(process, seconds)
     assert is_in_use(machine.file)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     printed += process.communicate()[0]
     assert_interrupted(machine, process, printed)
     assert machine.answers() == before
@@ -357,8 +367,9 @@ def test_a_disk_that_is_full_when_the_marts_are_built_changes_nothing_that_is_pu
     stuffing = fill(small_disk, leaving=0)
     printed += process.communicate()[0]
     assert process.returncode == 1, printed
-    sentence = r"Error: dbt failed at .*No space left on device.* The run's log has all that dbt said\."
+    sentence = r"Error: dbt failed at .*No space left on device.* The run's log in Dagster's UI has all that dbt said of them\."
     assert re.fullmatch(sentence, printed.splitlines()[-1])
+    assert "No space left on device" in str(machine.failure().metadata)
     assert machine.runs()[0].status == dg.DagsterRunStatus.FAILURE
     assert machine.answers() == before
     assert_nothing_is_missing_below_the_watermark(machine.sandbox.world, moved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -168,16 +169,17 @@ def run_dbt(
 
 
 def _told(outcome: dbtRunnerResult) -> Exception:
-    """The failure in a sentence."""
-    failed = [
-        f"{result.node.name} ({_reason(result.message or '')})"
-        for result in getattr(outcome.result, "results", [])
-        if result.status in ("error", "fail")
-    ]
+    """The failure in a sentence, and with it all that dbt said of each model and test."""
+    results = getattr(outcome.result, "results", [])
+    failed = {result.node.name: result.message or "" for result in results if result.status in ("error", "fail")}
     if not failed:
         return dg.Failure(f"dbt failed: {outcome.exception}")
+    named = ", ".join(f"{name} ({_reason(failed[name])})" for name in itertools.islice(failed, _TOLD))
     others = f" and {len(failed) - _TOLD} more" if len(failed) > _TOLD else ""
-    return dg.Failure(f"dbt failed at {', '.join(failed[:_TOLD])}{others}. The run's log has all that dbt said.")
+    return dg.Failure(
+        f"dbt failed at {named}{others}. The run's log in Dagster's UI has all that dbt said of them.",
+        metadata={name: dg.MetadataValue.text(message) for name, message in failed.items()},
+    )
 
 
 def _reason(message: str) -> str:
