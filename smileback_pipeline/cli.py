@@ -218,6 +218,8 @@ def _imports_uncollected() -> Iterator[None]:
     gc.disable()
     yield
     gc.freeze()
+    # Pages, parsed models and events are many objects in few cycles; each 700 of them, it would look for some.
+    gc.set_threshold(20_000)
     gc.enable()
 
 

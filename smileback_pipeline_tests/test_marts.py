@@ -381,6 +381,19 @@ def test_facts_hold_every_answer_with_its_days(warehouse: Warehouse) -> None:
     ]
 
 
+def test_every_mart_and_column_says_in_the_file_what_it_is(warehouse: Warehouse) -> None:
+    described = """
+        select schema_name, table_name, column_name, comment from duckdb_columns() where not internal
+        union all select schema_name, view_name, null, comment from duckdb_views() where not internal
+        union all select schema_name, table_name, null, comment from duckdb_tables()
+    """
+    in_marts = f"from ({described}) where schema_name = 'marts'"
+    assert warehouse.query(f"select * {in_marts} and coalesce(comment, '') = ''") == []
+    assert warehouse.query(f"select comment {in_marts} and table_name = 'csat_daily' and column_name = 'net_csat'") == [
+        ("Net CSAT, -100 to 100: the mean of 100 for each positive, 0 for each neutral and -100 for each negative rating.",)
+    ]
+
+
 @pytest.mark.parametrize("name", ["marts of an analyst.duckdb", "analytics.duckdb"])
 def test_a_copy_answers_the_same_under_any_name_and_in_any_time_zone(
     warehouse: Warehouse, first_dump: dict[str, list[tuple[Any, ...]]], tmp_path: Path, name: str
