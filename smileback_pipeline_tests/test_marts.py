@@ -500,6 +500,12 @@ def test_an_empty_replica_has_no_scores(warehouse: Warehouse) -> None:
     assert set(map(len, warehouse.dump().values())) == {0}
 
 
+def test_a_machine_of_many_processors_has_no_more_threads_share_the_memory(warehouse: Warehouse) -> None:
+    # Ten million reviews took more than there is on eight processors.
+    shown = warehouse.dbt("show", "--quiet", "--inline", "select current_setting('threads') as threads")
+    assert re.findall(r"\d+", shown.stdout) == ["2"], shown.stdout
+
+
 def test_dbt_tells_which_list_was_not_synced_for_days(warehouse: Warehouse) -> None:
     warehouse.query(
         "insert into replica.sync_state (endpoint, synced_at) values "

@@ -3,6 +3,7 @@
 The tests of the page tell one story in order, since each build of the marts takes seconds.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -262,6 +264,15 @@ def test_on_a_phone_the_agents_scores_are_seen_without_scrolling(one_company: Pa
         for caption in look.page.locator("caption:visible").all():
             box = caption.bounding_box()
             assert box and box["x"] + box["width"] <= PHONE
+
+
+def test_a_machine_of_many_processors_has_no_more_threads_share_the_memory(one_company: Path) -> None:
+    file = one_company.with_name("analytics.duckdb")
+    # Connections of one process to one file have one DuckDB.
+    with contextlib.closing(duckdb.connect(file, read_only=True)) as connection:
+        connection.execute("set threads = 32")
+        render_scorecard(file, NOW)
+        assert connection.execute("select current_setting('threads')").fetchone() == (2,)
 
 
 def test_ten_thousand_companies_fit_on_a_phone(warehouse: Path, browser: Browser) -> None:
