@@ -166,10 +166,16 @@ def replicate(
                 )
                 is_begun = True
                 batch, other = other, batch
-        finally:
+            assert landing
+            landed.append(landing.result())
+        except Exception:
             # What went wrong there comes first: it is what keeps progress from being saved.
             if landing:
-                landed.append(landing.result())
+                landing.result()
+            raise
+        except BaseException:
+            warehouse.hurry()
+            raise
     summary = landed[-1].summary
     assert summary
     tally = None

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.compute_log_manager import CapturedLogContext
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.utils import make_new_run_id
+from dagster._serdes import ConfigurableClassData
 
 from smileback_pipeline.assets.reporting import REPORTING, Reporter
 from smileback_pipeline.automation.jobs import SYNC_JOB, UNRETRIED
@@ -21,27 +26,40 @@ from smileback_pipeline.definitions import build_definitions
 from smileback_pipeline.settings import PROJECT_ROOT, Settings
 
 
-# What is written to this terminal is for whoever sits there. To copy it, Dagster would start four processes a step,
-# which Ctrl-C reaches as well.
-_UNCAPTURED = {
-    "compute_logs": {
-        "module": "dagster._core.storage.noop_compute_log_manager",
-        "class": "NoOpComputeLogManager",
-    }
-}
+class UncapturedLogManager(LocalComputeLogManager):
+    """The files of what other runs print; what this process prints is for whoever sits at the terminal.
+
+    To copy it, Dagster would start four processes, which Ctrl-C in the terminal reaches as well.
+    """
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> UncapturedLogManager:
+        """See ConfigurableClass; the inherited method makes its own class."""
+        return cls(inst_data=inst_data, **config_value)
+
+    @contextlib.contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        """Capture nothing."""
+        yield CapturedLogContext(log_key)
 
 
 def open_instance() -> dg.DagsterInstance:
-    """Return the instance of DAGSTER_HOME, or else that of this checkout's `dagster.yaml`."""
-    home = Path(os.environ.get("DAGSTER_HOME") or PROJECT_ROOT).expanduser()
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_UNCAPTURED))
+    """Return the instance of DAGSTER_HOME, or else that of this checkout's `dagster.yaml`; it captures no output."""
+    ref = InstanceRef.from_dir(str(Path(os.environ.get("DAGSTER_HOME") or PROJECT_ROOT).expanduser()))
+    logs = ref.compute_logs_data
+    if logs.class_name == LocalComputeLogManager.__name__:
+        quiet = logs._replace(module_name=__name__, class_name=UncapturedLogManager.__name__)
+        ref = ref._replace(compute_logs_data=quiet)
+    return dg.DagsterInstance.from_ref(ref)
 
 
 def run_sync(settings: Settings, reporter: Reporter, *, since: date | None, full: bool) -> str | None:
     """Run `smileback_sync` for today; return None if the marts are published, or what went wrong."""
     job = build_definitions(settings, reporter).resolve_job_def(SYNC_JOB)
     config = {"full": full} | ({"since": since.isoformat()} if since else {})
-    # dbt's and Dagster's own chatter is kept in the run's log, where the UI shows it.
+    # What became of each model and test is in the run's log; what dbt prints besides is not for whoever waits here.
     with open_instance() as instance, contextlib.redirect_stdout(io.StringIO()):
         run_id = make_new_run_id()
         hold_run(instance, run_id)

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-RESERVED_FILE_STEMS = ("replica", "staging", "intermediate", "marts", "main", "temp", "system", "information_schema")
+_SCHEMAS = ("replica", "staging", "intermediate", "marts", "main", "temp", "system", "information_schema")
 
 
 class ConfigurationError(Exception):
@@ -36,6 +36,11 @@ def _from_project_root(path: Path) -> Path:
 
 
 ProjectPath = Annotated[Path, AfterValidator(_from_project_root)]
+
+
+def database_name(path: Path) -> str:
+    """What DuckDB calls the database in a file: the first part of the file's name between dots that is not empty."""
+    return next(filter(None, path.name.split(".")), path.name)
 
 
 class Settings(BaseSettings):
@@ -131,9 +136,9 @@ class Settings(BaseSettings):
 
     @field_validator("duckdb_path", "analytics_path")
     @classmethod
-    def _has_unambiguous_stem(cls, path: Path) -> Path:
-        # DuckDB names a database after its file: `marts.duckdb` would make `marts.scores` ambiguous.
-        if path.stem.lower() in RESERVED_FILE_STEMS:
+    def _has_unambiguous_name(cls, path: Path) -> Path:
+        # Of a database and a schema called `marts`, `marts.scores` would be ambiguous.
+        if database_name(path).lower() in _SCHEMAS:
             raise ValueError(f"must not be called {path.name}: that is also the name of a schema; rename it")
         return path
 

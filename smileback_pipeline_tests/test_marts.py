@@ -387,11 +387,9 @@ def test_every_mart_and_column_says_in_the_file_what_it_is(warehouse: Warehouse)
         union all select schema_name, view_name, null, comment from duckdb_views() where not internal
         union all select schema_name, table_name, null, comment from duckdb_tables()
     """
-    in_marts = f"from ({described}) where schema_name = 'marts'"
-    assert warehouse.query(f"select * {in_marts} and coalesce(comment, '') = ''") == []
-    assert warehouse.query(f"select comment {in_marts} and table_name = 'csat_daily' and column_name = 'net_csat'") == [
-        ("Net CSAT, -100 to 100: the mean of 100 for each positive, 0 for each neutral and -100 for each negative rating.",)
-    ]
+    comments = {row[1:3]: row[3] for row in warehouse.query(described) if row[0] == "marts"}
+    assert [name for name, comment in comments.items() if not comment] == []
+    assert comments["csat_daily", "net_csat"].startswith("Net CSAT, -100 to 100: the mean of 100 for each positive, ")
 
 
 @pytest.mark.parametrize("name", ["marts of an analyst.duckdb", "analytics.duckdb"])

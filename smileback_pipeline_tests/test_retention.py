@@ -10,6 +10,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from smileback_pipeline.automation import retention
 from smileback_pipeline.automation.retention import forget_runs
+from smileback_pipeline.runs import open_instance
 from smileback_pipeline_tests.dagster_home import create_dagster_home
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01")
@@ -57,7 +58,10 @@ def test_old_runs_go_with_all_their_files_but_what_was_built_last_stays_known(
     failed = create_run_for_test(instance, status=dg.DagsterRunStatus.FAILURE).run_id
     unfinished = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED).run_id
     assert files_of(quiet, tmp_path)
-    assert forget_runs(instance, created_before=LATER) == 3
+    # As the command line does, which captures nothing itself.
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    with open_instance() as other:
+        assert forget_runs(other, created_before=LATER) == 3
     assert {run.run_id for run in instance.get_runs()} == {first, last_of_whole, last_of_a_day, unfinished}
     for gone in (replaced, quiet, failed):
         assert files_of(gone, tmp_path) == []

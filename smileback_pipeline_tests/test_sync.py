@@ -37,7 +37,7 @@ class Account:
     @property
     def warehouse(self) -> Path:
         # Whatever people call it; dbt calls the database after it.
-        return self.directory / "feedback of customers.duckdb"
+        return self.directory / "feedback of customers.v2.duckdb"
 
     @property
     def published(self) -> Path:
@@ -253,6 +253,7 @@ def test_without_credentials_sync_says_what_to_set_and_makes_nothing_up(account:
         ("SMILEBACK_TIMEZONE", "Berlin", "IANA time zone"),
         ("SMILEBACK_BASE_URL", "http://app.smileback.io/api", "https://"),
         ("SMILEBACK_ANALYTICS_PATH", "marts.duckdb", "schema"),
+        ("SMILEBACK_DUCKDB_PATH", ".Marts.v2.duckdb", "schema"),
         ("SMILEBACK_START_DATE", "soon", "date"),
     ],
 )

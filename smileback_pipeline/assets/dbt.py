@@ -120,7 +120,6 @@ def parsed_manifest(project: DbtProject, database: str) -> Manifest:
 
     parsed = project.project_dir / project.target_path / "partial_parse.msgpack"
     manifest: Manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
-    # DuckDB calls a database after its file.
     for node in (*manifest.nodes.values(), *manifest.sources.values()):
         node.database = database
     return manifest

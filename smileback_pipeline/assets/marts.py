@@ -40,7 +40,7 @@ from smileback_pipeline.replica.state import (
     save_note,
 )
 from smileback_pipeline.replica.warehouse import transaction
-from smileback_pipeline.settings import Settings
+from smileback_pipeline.settings import Settings, database_name
 
 _UNIT_TESTS = "resource_type:unit_test"
 
@@ -156,7 +156,7 @@ def _build(
         messages, failure = run_dbt(
             ["build", "--no-write-json", *arguments, *selection, *indirect],
             Path(target),
-            parsed_manifest(project, warehouse.warehouse.path.stem),
+            parsed_manifest(project, database_name(warehouse.warehouse.path)),
         )
     events = [
         event

@@ -1,4 +1,4 @@
-"""History: what what reviews said before, kept from the first sync on. Nothing is copied but what changed.
+"""History: what reviews said before, kept from the first sync on. Nothing is copied but what changed.
 
 The replica says what SmileBack says now; `replica.review_versions` has what it said earlier, one row for each version
 whose rating, status or comment was replaced. What is deleted in SmileBack is deleted there as well.

@@ -46,6 +46,7 @@ class Warehouse:
         self.path = path
         self._patience_seconds = patience_seconds
         self._on_wait = on_wait
+        self._is_in_a_hurry = False
 
     @cached_property
     def session(self) -> duckdb.DuckDBPyConnection:
@@ -124,6 +125,10 @@ class Warehouse:
                 "full, make room; then sync again."
             ) from None
 
+    def hurry(self) -> None:
+        """Wait a few seconds at most, from now on, for another process that has the file open: the run is to end."""
+        self._is_in_a_hurry = True
+
     def close(self) -> None:
         """End the session; the next use begins another."""
         if "session" in self.__dict__:
@@ -148,7 +153,11 @@ class Warehouse:
 
         try:
             for attempt in stamina.retry_context(
-                on=is_locked, attempts=None, timeout=self._patience_seconds, wait_initial=0.1, wait_max=5
+                on=lambda error: is_locked(error) and not self._is_in_a_hurry,
+                attempts=None,
+                timeout=self._patience_seconds,
+                wait_initial=0.1,
+                wait_max=5,
             ):
                 with attempt:
                     return opened()
