@@ -46,7 +46,7 @@ from smileback_pipeline.settings import Settings
 # Between one and a half and two of DuckDB's row groups (122,880 rows). From one on, rows go into the file at once and
 # not through its log; and a remainder of less than half of one would be packed anew at the next commit, with its
 # neighbours. At the real limit, where a page costs 2 s of quota, the seconds decide.
-_PAGES_A_COMMIT = 200
+_PAGES_A_COMMIT = 186
 _SECONDS_A_COMMIT = 3.0
 _PAGES_AT_ONCE = 5
 _PAGES_AHEAD = 3
