@@ -21,7 +21,8 @@ SCHEMA_VERSION = 2
 STORAGE_VERSION = "v1.2.0"
 # Rows that DuckDB packs together when it writes them: its row group.
 PACKED_ROWS = 122_880
-# Before it is reached, DuckDB gives memory back all the time, only to ask for it again.
+# What two batches take, and some more: where nothing is left, DuckDB hands what it frees back to the system at once,
+# only to ask for it again.
 _MEMORY_LIMIT = 160_000_000
 # Of it, what there has to be besides the rows that are packed.
 _MEMORY_BESIDES = 80_000_000
