@@ -150,6 +150,8 @@ def dev(port: int) -> None:
         os.environ.setdefault("DAGSTER_HOME", str(PROJECT_ROOT))
         os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command` is superseded")
         command = [str(dagster), "dev", "-h", "127.0.0.1", "-p", str(port)]
+        # A script's `&` has us ignore what the child is told to end by, and the child would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # Told once by us, whoever tells us: told twice, as by Ctrl-C in a terminal, it would leave its own children.
         with subprocess.Popen(command, start_new_session=True) as served:
             try:

@@ -156,7 +156,12 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         }
         log = stack.enter_context((directory / "dev.log").open("w"))
         process = subprocess.Popen(
-            [COMMAND, "dev", "--port", str(port)], env=environment, cwd=directory, stdout=log, stderr=log
+            # In the background of a script, where Ctrl-C is ignored.
+            ["sh", "-c", 'trap "" INT; exec "$0" "$@"', COMMAND, "dev", "--port", str(port)],
+            env=environment,
+            cwd=directory,
+            stdout=log,
+            stderr=log,
         )
         stack.callback(process.wait, 60)
         stack.callback(process.terminate)
