@@ -6,7 +6,6 @@ into null without a word. A value that then does not cast sets its record aside,
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,20 +63,17 @@ def begin_batch(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, batch
 def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, batch: str, pages: Sequence[Page]) -> None:
     """Parse, type and check the records of pages, outside a transaction; a later page is the newer one."""
     sql = _statements(endpoint)
-    for is_as_documented, group in itertools.groupby(pages, key=lambda page: page.is_as_documented):
-        for bodies in _portions((page.body for page in group), _PORTION if is_as_documented else _PORTION_OF_ANYTHING):
-            attempts: list[tuple[str, Iterable[bytes]]] = [(sql.stage_documented, bodies)] if is_as_documented else []
-            attempts += (sql.stage, map(_in_utf8, bodies)), (sql.stage, map(_repaired, bodies))
-            for statement, attempt in attempts:
+    # Each in one statement: planning it costs as much as half a page.
+    statement, documented = (f"insert into memory.{batch} {select}" for select in (sql.stage, sql.stage_documented))
+    for bodies in _portions([page.body for page in pages], _PORTION):
+        try:
+            connection.execute(documented, [bodies])
+        except (duckdb.InvalidInputException, duckdb.ConversionException):
+            for portion in _portions(bodies, _PORTION_OF_ANYTHING):
                 try:
-                    # In one statement: planning it costs as much as half a page.
-                    connection.execute(f"insert into memory.{batch} {statement}", [list(attempt)])
-                except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
-                    refusal = error
-                else:
-                    break
-            else:
-                raise refusal
+                    connection.execute(statement, [list(map(_in_utf8, portion))])
+                except (duckdb.InvalidInputException, duckdb.ConversionException):
+                    connection.execute(statement, [list(map(_repaired, portion))])
 
 
 def packed_size(endpoint: Endpoint, pages: Sequence[Page]) -> int:
@@ -87,7 +83,7 @@ def packed_size(endpoint: Endpoint, pages: Sequence[Page]) -> int:
     return values * PACKED_ROWS // PAGE_SIZE
 
 
-def _portions(bodies: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+def _portions(bodies: Sequence[bytes], size: int) -> Iterator[list[bytes]]:
     """Pages in groups of up to `size` bytes, or of one page that is larger."""
     portion: list[bytes] = []
     for body in bodies:
@@ -321,11 +317,14 @@ def _stage(endpoint: Endpoint) -> str:
 
 
 def _stage_documented(endpoint: Endpoint) -> str:
-    """Stages a page that is as documented, without a second look into its JSON; fails if a value cannot be right."""
+    """Stages pages that are as documented, without a second look into their JSON; fails if anything is not.
+
+    To make JSON a struct, DuckDB wants each object to have just the fields that it knows.
+    """
     return f"""
         with pages as ({_PAGES}),
         records as (
-            select unnest(from_json(page, '{_page_schema(endpoint)}').results) as r from pages
+            select unnest(cast(page::json as {_page_type(endpoint)}).results) as r from pages
         ),
         typed as (
             select r, {_typed(endpoint)} from records
@@ -377,6 +376,18 @@ def _page_schema(endpoint: Endpoint) -> str:
     """The shape of a page for `from_json`, with text leaves; lists of ratings stay JSON, to be looked into."""
     kinds: dict[Type, Any] = {Type.TEXTS: ["VARCHAR"], Type.RATINGS: "JSON"}
     return json.dumps({"results": [endpoint.shape(lambda column: kinds.get(column.type, "VARCHAR"))]})
+
+
+def _page_type(endpoint: Endpoint) -> str:
+    """The same as a type, with all that there is around the records."""
+    kinds = {Type.TEXTS: "varchar[]", Type.RATINGS: "json"}
+    record = _struct(endpoint.shape(lambda column: kinds.get(column.type, "varchar")))
+    return f"struct(count json, next json, previous json, results {record}[])"
+
+
+def _struct(shape: dict[str, Any]) -> str:
+    fields = (f'"{name}" {_struct(kind) if isinstance(kind, dict) else kind}' for name, kind in shape.items())
+    return f"struct({', '.join(fields)})"
 
 
 def _leaf(column: Column) -> str:
