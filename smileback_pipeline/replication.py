@@ -48,8 +48,8 @@ from smileback_pipeline.settings import Settings
 # neighbours. At the real limit, where a page costs 2 s of quota, the seconds decide.
 _PAGES_A_COMMIT = 186
 _SECONDS_A_COMMIT = 3.0
-_PAGES_AT_ONCE = 5
-_PAGES_AHEAD = 3
+_PAGES_AT_ONCE = 10
+_PAGES_AHEAD = 10
 _REREAD_EVERY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -139,11 +139,11 @@ def replicate(
             begin_batch(staging, endpoint, each)
         try:
             for chunks, end in _batches(_walk(endpoint, client, state, settings.lookback)):
-                pages = [chunk.page for chunk in chunks]
-                warehouse.make_room(packed_size(endpoint, pages))
-                with warehouse.refusals_told():
-                    stage(staging, endpoint, batch, pages)
                 if chunks:
+                    pages = [chunk.page for chunk in chunks]
+                    warehouse.make_room(packed_size(endpoint, pages))
+                    with warehouse.refusals_told():
+                        stage(staging, endpoint, batch, pages)
                     newest = chunks[-1].newest
                     state = replace(state, walk_from=chunks[-1].resume_from)
                     # A walk by key filters from its second page on.

@@ -16,15 +16,17 @@ from typing import Any
 import duckdb
 
 from smileback_pipeline.api.client import PAGE_SIZE
-from smileback_pipeline.api.pages import Page
+from smileback_pipeline.api.pages import Page, in_utf8, repaired
 from smileback_pipeline.endpoints import Column, Endpoint, Type
 from smileback_pipeline.replica.history import forget_unseen, keep_replaced
-from smileback_pipeline.replica.warehouse import PACKED_ROWS
+from smileback_pipeline.replica.warehouse import PACKED_ROWS, transaction
 
 _RATING_FIELDS = ("question", "rating", "seq_number")
-# Bytes that a statement reads at once. What is as documented takes 8 times its size in memory, anything 20 times.
-_PORTION = 8 * 2**20
-_PORTION_OF_ANYTHING = 2 * 2**20
+# Bytes that are read at once, for which DuckDB takes up to 35 times as much memory. Of more, less would be found in a
+# processor's cache.
+_PORTION = 3 * 2**19
+# DuckDB quotes what it did not expect, and may cut the quotation in the middle of a character.
+_UNREADABLE = (duckdb.InvalidInputException, duckdb.ConversionException, UnicodeDecodeError)
 # Directly in `unnest`, DuckDB would write all pages down in SQL, to call the column after them: 2 ms a page.
 _PAGES = "select decode(unnest(bodies)) as page from (select ?::blob[] as bodies)"
 # What most programs can read; DuckDB itself goes further. In every time zone, hence a day less at both ends.
@@ -61,19 +63,20 @@ def begin_batch(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, batch
 
 
 def stage(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, batch: str, pages: Sequence[Page]) -> None:
-    """Parse, type and check the records of pages, outside a transaction; a later page is the newer one."""
+    """Parse, type and check the records of one or more pages, outside a transaction; a later page is the newer one."""
     sql = _statements(endpoint)
-    # Each in one statement: planning it costs as much as half a page.
-    statement, documented = (f"insert into memory.{batch} {select}" for select in (sql.stage, sql.stage_documented))
-    for bodies in _portions([page.body for page in pages], _PORTION):
-        try:
-            connection.execute(documented, [bodies])
-        except (duckdb.InvalidInputException, duckdb.ConversionException):
-            for portion in _portions(bodies, _PORTION_OF_ANYTHING):
-                try:
-                    connection.execute(statement, [list(map(_in_utf8, portion))])
-                except (duckdb.InvalidInputException, duckdb.ConversionException):
-                    connection.execute(statement, [list(map(_repaired, portion))])
+    documented, anything = (f"insert into memory.{batch} {select}" for select in (sql.stage_documented, sql.stage))
+    portions = list(_portions([page.body for page in pages]))
+    try:
+        with transaction(connection):
+            # Planned once for all of them: that costs as much as reading two pages.
+            connection.executemany(documented, [[portion] for portion in portions])
+    except _UNREADABLE:
+        for portion in portions:
+            try:
+                connection.execute(anything, [list(map(in_utf8, portion))])
+            except _UNREADABLE:
+                connection.execute(anything, [list(map(repaired, portion))])
 
 
 def packed_size(endpoint: Endpoint, pages: Sequence[Page]) -> int:
@@ -83,11 +86,11 @@ def packed_size(endpoint: Endpoint, pages: Sequence[Page]) -> int:
     return values * PACKED_ROWS // PAGE_SIZE
 
 
-def _portions(bodies: Sequence[bytes], size: int) -> Iterator[list[bytes]]:
-    """Pages in groups of up to `size` bytes, or of one page that is larger."""
+def _portions(bodies: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Pages in groups of up to _PORTION, or of one page that is larger."""
     portion: list[bytes] = []
     for body in bodies:
-        if portion and sum(map(len, portion)) + len(body) > size:
+        if portion and sum(map(len, portion)) + len(body) > _PORTION:
             yield portion
             portion = []
         portion.append(body)
@@ -207,17 +210,6 @@ def _note_days(
         """
     ).fetchall()
     return frozenset(day for (day,) in noted)
-
-
-def _in_utf8(page: bytes) -> bytes:
-    """A page that DuckDB can read: bytes that are no UTF-8 cannot be stored; the record around them can."""
-    return page.decode("utf-8", "replace").encode()
-
-
-def _repaired(page: bytes) -> bytes:
-    """A page whose strings DuckDB can hold: half of a surrogate pair is no character in any encoding."""
-    text = json.dumps(json.loads(_in_utf8(page)), ensure_ascii=False)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 @dataclass(frozen=True)
