@@ -23,7 +23,7 @@ STORAGE_VERSION = "v1.2.0"
 PACKED_ROWS = 122_880
 # What two batches take, and some more: where nothing is left, DuckDB hands what it frees back to the system at once,
 # only to ask for it again.
-_MEMORY_LIMIT = 160_000_000
+_MEMORY_LIMIT = 150_000_000
 # Of it, what there has to be besides the rows that are packed.
 _MEMORY_BESIDES = 80_000_000
 
