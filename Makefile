@@ -20,7 +20,7 @@ install: .venv/installed  ## everything into .venv
 		$(PIP) --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
 	@# dbt's models are parsed here: the first sync would take 5 s and 30 MB more.
-	@$(BIN)/python -c 'import os, smileback_pipeline.assets.dbt as dbt; dbt.prepared_dbt_project(); os._exit(0)'
+	@$(BIN)/python -W ignore -c 'import os, smileback_pipeline.assets.dbt as dbt; dbt.prepared_dbt_project(); os._exit(0)'
 	@touch $@
 
 run: install  ## sync your account, or the built-in sandbox without credentials, and print the scores
