@@ -49,7 +49,8 @@ from smileback_pipeline.settings import Settings
 _PAGES_A_COMMIT = 186
 _SECONDS_A_COMMIT = 3.0
 _PAGES_AT_ONCE = 10
-_PAGES_AHEAD = 10
+# With fewer, nothing would be fetched for a while whenever pages are staged.
+_PAGES_AHEAD = _PAGES_AT_ONCE
 _REREAD_EVERY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 

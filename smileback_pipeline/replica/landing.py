@@ -282,7 +282,7 @@ def _stage(endpoint: Endpoint) -> str:
         with pages as ({_PAGES}),
         records as (
             select
-                unnest(from_json(page, '{_page_schema(endpoint)}').results) as r,
+                unnest(from_json(page, '{json.dumps(_page_type(endpoint))}').results) as r,
                 unnest(from_json(page, '{{"results": ["JSON"]}}').results) as record
             from pages
         ),
@@ -364,14 +364,8 @@ def _content(endpoint: Endpoint) -> list[str]:
     return [*(column.name for column in endpoint.columns), "extra"]
 
 
-def _page_schema(endpoint: Endpoint) -> str:
-    """The shape of a page for `from_json`, with text leaves; lists of ratings stay JSON, to be looked into."""
-    kinds: dict[Type, Any] = {Type.TEXTS: ["VARCHAR"], Type.RATINGS: "JSON"}
-    return json.dumps({"results": [endpoint.shape(lambda column: kinds.get(column.type, "VARCHAR"))]})
-
-
 def _page_type(endpoint: Endpoint) -> str:
-    """The same as a type, with all that there is around the records."""
+    """A page as a type, with text leaves; lists of ratings stay JSON, to be looked into."""
     kinds = {Type.TEXTS: "varchar[]", Type.RATINGS: "json"}
     record = _struct(endpoint.shape(lambda column: kinds.get(column.type, "varchar")))
     return f"struct(count json, next json, previous json, results {record}[])"
