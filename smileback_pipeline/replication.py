@@ -233,7 +233,8 @@ def _land(
                 keeps_history=settings.keep_history,
             )
             if ends and keeps_track:
-                changes += remove_unseen(connection, endpoint, timezone=settings.timezone)
+                with warehouse.in_little_room():
+                    changes += remove_unseen(connection, endpoint, timezone=settings.timezone)
                 forget_seen(connection, endpoint)
             save_state(connection, endpoint, state)
             if changes:

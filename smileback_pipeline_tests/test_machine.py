@@ -12,16 +12,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import httpx
 import pytest
 
+from benchmarks.server import Reviews
+from smileback_pipeline.api.pages import parse_page
 from smileback_pipeline.endpoints import REVIEWS
+from smileback_pipeline.replica.landing import Changes, begin_batch, stage, take, upsert
 from smileback_pipeline.replica.publishing import PublishingError, publish
-from smileback_pipeline.replica.warehouse import Warehouse, WarehouseError
+from smileback_pipeline.replica.warehouse import Warehouse, WarehouseError, transaction
 from smileback_pipeline.sandbox import Sandbox, World, running_sandbox
 from smileback_pipeline.sandbox.faults import call
 from smileback_pipeline_tests.mirror import (
@@ -322,3 +327,40 @@ def test_pages_of_long_texts_land(tmp_path: Path) -> None:
         customer.sync([REVIEWS])
         [found] = customer.query("select count(*), min(length(comment)), max(length(comment)) from replica.reviews")
         assert found == (3_000, 25_500, 25_500)
+
+
+def test_rows_are_compared_with_what_is_there_while_more_arrive_in_less_memory_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a large list is read again, and takes long to look up: two batches are full, and a third arrives."""
+    monkeypatch.setattr("smileback_pipeline.replica.warehouse._MEMORY_LIMIT", 115_000_000)
+    reviews, count = Reviews(372_000), 186
+    answers = (httpx.Response(200, content=reviews.page(None, n * 1000, 1000)) for n in range(2 * count))
+    pages = [parse_page(answer, REVIEWS, "reading") for answer in answers]
+    batches = {"batch_a": pages[:count], "batch_b": pages[count:]}
+    with contextlib.closing(Warehouse(tmp_path / "warehouse.duckdb")) as warehouse, warehouse.beside() as staging:
+
+        def arrive(batch: str) -> None:
+            for first in range(0, count, 10):
+                stage(staging, REVIEWS, batch, batches[batch][first : first + 10])
+
+        def land(batch: str) -> Changes:
+            with warehouse.connect() as connection:
+                take(connection, batch)
+                with transaction(connection):
+                    return upsert(connection, REVIEWS, timezone="UTC", keeps_track=True, keeps_history=True)
+
+        for batch in batches:
+            begin_batch(staging, REVIEWS, batch)
+            arrive(batch)
+        assert [land(batch).new for batch in batches] == [186_000, 186_000]
+        with ThreadPoolExecutor(1) as beside:
+            more = beside.submit(arrive, "batch_b")
+            while not more.done():
+                assert not land("batch_a")
+            more.result()
+        # All of them twice: once from before.
+        assert not land("batch_b")
+        assert warehouse.session.execute("select count(*) from memory.batch_b").fetchone() == (186_000,)
+    [found] = query(tmp_path / "warehouse.duckdb", "select count(*), count(distinct id) from replica.reviews")
+    assert found == (372_000, 372_000)

@@ -25,6 +25,9 @@ _RATING_FIELDS = ("question", "rating", "seq_number")
 # Bytes that are read at once, for which DuckDB takes up to 35 times as much memory. Of more, less would be found in a
 # processor's cache.
 _PORTION = 3 * 2**19
+# Rows that are compared at once with those that are there. DuckDB holds these in memory then, next to what it takes to
+# read the pages of the next batch.
+_ROWS_AT_ONCE = 62_000
 # DuckDB quotes what it did not expect, and may cut the quotation in the middle of a character.
 _UNREADABLE = (duckdb.InvalidInputException, duckdb.ConversionException, UnicodeDecodeError)
 # Directly in `unnest`, DuckDB would write all pages down in SQL, to call the column after them: 2 ms a page.
@@ -124,7 +127,7 @@ def upsert(
     `keeps_history`, replaced versions stay in `replica.review_versions`.
     """
     sql = _statements(endpoint)
-    connection.execute(sql.create_changes)
+    _find_changes(connection, endpoint)
     if keeps_track:
         connection.execute(sql.track)
     keep_replaced(connection, endpoint, is_wanted=keeps_history)
@@ -166,6 +169,24 @@ def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, 
         """
     )
     return changes
+
+
+def _find_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
+    """Make temp table `changes` of what in `staged` differs from the replica, and how."""
+    row = connection.execute("select coalesce(max(rowid), 0) from staged").fetchone()
+    assert row is not None
+    into = "create or replace temp table changes as"
+    for first in range(0, row[0] + 1, _ROWS_AT_ONCE):
+        connection.execute(
+            f"""
+            create or replace temp view part as
+            select * from staged where rowid between {first} and {first + _ROWS_AT_ONCE - 1};
+            {_statements(endpoint).find_present};
+            {into} {_statements(endpoint).compare};
+            drop table present
+            """
+        )
+        into = "insert into changes"
 
 
 def _remove_old_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> Changes:
@@ -217,7 +238,8 @@ class _Statements:
     staged_columns: str
     stage: str
     stage_documented: str
-    create_changes: str
+    find_present: str
+    compare: str
     track: str
     settle: str
     set_aside: str
@@ -231,28 +253,28 @@ def _statements(endpoint: Endpoint) -> _Statements:
         staged_columns=f"({types}, extra json, key varchar, is_deleted boolean, reason varchar, record json)",
         stage=_stage(endpoint),
         stage_documented=_stage_documented(endpoint),
-        # A table of its own first: DuckDB would expect more rows to be there than arrive, and hold those in memory.
-        create_changes=f"""
-            create or replace temp table present as
-            select present.* from {table} as present where present.id in (select id from staged where id is not null);
-            create or replace temp table changes as
+        # A table of its own: DuckDB would expect more rows to be there than arrive, and hold those in memory.
+        find_present=f"""
+            create temp table present as
+            select present.* from {table} as present where present.id in (select id from part where id is not null)
+        """,
+        compare=f"""
             select
-                staged.rowid as staged_row, staged.id,
+                part.rowid as staged_row, part.id,
                 case
-                    when staged.is_deleted then 'deleted'
-                    when staged.reason is not null then 'withdrawn'
+                    when part.is_deleted then 'deleted'
+                    when part.reason is not null then 'withdrawn'
                     when present.id is null then 'new'
                     else 'changed'
                 end as change
-            from staged left join present on staged.id = present.id
+            from part left join present on part.id = present.id
             where case
-                when staged.is_deleted or staged.reason is not null then present.id is not null
+                when part.is_deleted or part.reason is not null then present.id is not null
                 else
                     present.id is null
-                    or ({", ".join(f'staged."{name}"' for name in _content(endpoint))})
+                    or ({", ".join(f'part."{name}"' for name in _content(endpoint))})
                     is distinct from ({", ".join(f'present."{name}"' for name in _content(endpoint))})
-            end;
-            drop table present
+            end
         """,
         track=f"""
             insert into replica.walk_seen select '{endpoint.name}', key from staged where not is_deleted

@@ -89,10 +89,17 @@ class Warehouse:
 
     def make_room(self, size: int) -> None:
         """Have the memory that it takes to write rows of `size` bytes: at most PACKED_ROWS of them, together."""
-        room, connection = _MEMORY_BESIDES + 2 * size, self.session.cursor()
+        session, room = self.session, _MEMORY_BESIDES + 2 * size
         if room > self._room:
-            connection.execute(f"set memory_limit = '{room}B'")
+            _limit_memory(session, room)
             self._room = room
+
+    @contextlib.contextmanager
+    def in_little_room(self) -> Iterator[None]:
+        """Do with the memory that there is besides what it takes to write rows: a large join takes all that it gets."""
+        _limit_memory(self.session, _MEMORY_BESIDES)
+        yield
+        _limit_memory(self.session, self._room)
 
     @contextlib.contextmanager
     def beside(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -256,6 +263,12 @@ def _holder(error: Exception) -> str:
     """What DuckDB says of the process that holds the lock, such as `python3 (PID 4711)`."""
     _, _, told = _first_line(error).partition("Conflicting lock is held in ")
     return told.split(" by user")[0].split(". ")[0] or "by whom is unknown"
+
+
+def _limit_memory(session: duckdb.DuckDBPyConnection, size: int) -> None:
+    # Another thread may be using the connection.
+    with session.cursor() as connection:
+        connection.execute(f"set memory_limit = '{size}B'")
 
 
 def _quoted(path: Path, suffix: str = "") -> str:
