@@ -18,12 +18,15 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
 import pytest
 from dagster._core.execution.plan.objects import UserFailureData
+from dbt.cli.main import dbtRunnerResult
 
+from smileback_pipeline.assets.dbt import run_dbt
 from smileback_pipeline.sandbox import ENDPOINTS, World, running_sandbox
 from smileback_pipeline.sandbox.faults import call, delay, respond
 from smileback_pipeline.settings import PROJECT_ROOT
@@ -235,6 +238,24 @@ def is_under_way(file: Path) -> bool:
     with contextlib.suppress(duckdb.IOException):  # the sync is writing
         return query(file, "select count(*) from replica.sync_state where walk_from is not null") != [(0,)]
     return False
+
+
+def test_an_interruption_that_dbt_takes_for_a_failure_of_its_own_is_still_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What dbt says if it is interrupted while it opens a connection, a moment that cannot be chosen."""
+
+    class Runner:
+        def __init__(self, manifest: Any, callbacks: Any) -> None: ...
+
+        def invoke(self, arguments: list[str]) -> dbtRunnerResult:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            return dbtRunnerResult(success=False, exception=ConnectionError("Connection already closed!"))
+
+    monkeypatch.setattr("dbt.cli.main.dbtRunner", Runner)
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        run_dbt(["build"], tmp_path)
 
 
 def assert_interrupted(machine: Machine, process: subprocess.Popen[str], printed: str) -> None:

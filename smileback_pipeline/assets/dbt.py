@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import itertools
@@ -151,6 +152,14 @@ def run_dbt(
     from dbt_common.events.functions import msg_to_dict
 
     heard: list[Any] = []
+    interruptions: list[KeyboardInterrupt] = []
+
+    class Interruption(KeyboardInterrupt):
+        """Noted as well, since dbt may take it for a failure of its own, such as a connection that is closed."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            interruptions.append(self)
 
     def hear(message: Any) -> None:
         if message.info.name in _RESULTS:
@@ -159,14 +168,11 @@ def run_dbt(
     places = {"project-dir": DBT_DIRECTORY, "profiles-dir": DBT_DIRECTORY, "target-path": target, "log-path": target}
     options = [f"--{name}={path}" for name, path in places.items()]
     runner = dbtRunner(manifest, callbacks=[hear])
-    try:
-        # What ends dbt's queries at once.
-        with raise_interrupts_as(KeyboardInterrupt):
-            outcome = runner.invoke([*arguments, *options, "--no-use-colors", "--log-level-file=none"])
-            if isinstance(outcome.exception, KeyboardInterrupt):
-                raise outcome.exception
-    except KeyboardInterrupt:
-        raise dg.DagsterExecutionInterruptedError from None
+    # What ends dbt's queries at once.
+    with contextlib.suppress(Interruption), raise_interrupts_as(Interruption):
+        outcome = runner.invoke([*arguments, *options, "--no-use-colors", "--log-level-file=none"])
+    if interruptions:
+        raise dg.DagsterExecutionInterruptedError
     return list(map(msg_to_dict, heard)), None if outcome.success else _told(outcome)
 
 
