@@ -24,8 +24,10 @@ from smileback_pipeline.replica.landing import (
     Changes,
     begin_batch,
     deleted_keys,
+    find_changes,
+    find_unseen,
     packed_size,
-    remove_unseen,
+    remove_old_versions,
     stage,
     take,
     upsert,
@@ -219,12 +221,14 @@ def _land(
     keeps_track: bool,
 ) -> _Landed:
     """Commit a batch, which begins or ends a walk or does neither, together with the state after it."""
+    table = f"replica.{endpoint.name}"
     # Opening the file costs more than most of what is done in it, so the end of the walk is not apart.
     with warehouse.connect() as connection:
         take(connection, batch)
         with transaction(connection):
             if begins:
                 forget_seen(connection, endpoint)
+            warehouse.make_room_to_delete(find_changes(connection, endpoint), table)
             changes = upsert(
                 connection,
                 endpoint,
@@ -234,7 +238,9 @@ def _land(
             )
             if ends and keeps_track:
                 with warehouse.in_little_room():
-                    changes += remove_unseen(connection, endpoint, timezone=settings.timezone)
+                    unseen = find_unseen(connection, endpoint)
+                warehouse.make_room_to_delete(unseen, table)
+                changes += remove_old_versions(connection, endpoint, timezone=settings.timezone)
                 forget_seen(connection, endpoint)
             save_state(connection, endpoint, state)
             if changes:

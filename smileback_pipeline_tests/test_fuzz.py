@@ -25,7 +25,15 @@ from smileback_pipeline.api.errors import AccessError, TransientError, quoted, r
 from smileback_pipeline.api.pages import Page, parse_page, parse_stamp
 from smileback_pipeline.automation.partitions import build_daily_partitions
 from smileback_pipeline.endpoints import ENDPOINTS, NPS_RESPONSES, PRJ_RESPONSES, REVIEWS, Endpoint
-from smileback_pipeline.replica.landing import begin_batch, remove_unseen, stage, take, upsert
+from smileback_pipeline.replica.landing import (
+    begin_batch,
+    find_changes,
+    find_unseen,
+    remove_old_versions,
+    stage,
+    take,
+    upsert,
+)
 from smileback_pipeline.replica.state import pending_days
 from smileback_pipeline.replica.warehouse import Warehouse, transaction
 from smileback_pipeline.replication import replicate
@@ -215,6 +223,7 @@ def land(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, page: Page, 
     stage(connection, endpoint, "batch", [page])
     take(connection, "batch")
     with transaction(connection):
+        find_changes(connection, endpoint)
         upsert(connection, endpoint, timezone=timezone, keeps_track=True, keeps_history=True)
 
 
@@ -256,7 +265,8 @@ def test_any_record_lands_or_is_set_aside_and_its_neighbours_land(
     assert (rows(replica, endpoint.name), rows(replica, "rejected_records")) == (landed, rejected)
     replica.execute("delete from replica.walk_seen")
     with transaction(replica):
-        remove_unseen(replica, endpoint, timezone=timezone)
+        find_unseen(replica, endpoint)
+        remove_old_versions(replica, endpoint, timezone=timezone)
     assert rows(replica, endpoint.name) == rows(replica, "rejected_records") == []
 
 

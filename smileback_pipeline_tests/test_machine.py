@@ -24,7 +24,7 @@ import pytest
 from benchmarks.server import Reviews
 from smileback_pipeline.api.pages import parse_page
 from smileback_pipeline.endpoints import REVIEWS
-from smileback_pipeline.replica.landing import Changes, begin_batch, stage, take, upsert
+from smileback_pipeline.replica.landing import Changes, begin_batch, find_changes, stage, take, upsert
 from smileback_pipeline.replica.publishing import PublishingError, publish
 from smileback_pipeline.replica.warehouse import Warehouse, WarehouseError, transaction
 from smileback_pipeline.sandbox import Sandbox, World, running_sandbox
@@ -348,6 +348,7 @@ def test_rows_are_compared_with_what_is_there_while_more_arrive_in_less_memory_t
             with warehouse.connect() as connection:
                 take(connection, batch)
                 with transaction(connection):
+                    find_changes(connection, REVIEWS)
                     return upsert(connection, REVIEWS, timezone="UTC", keeps_track=True, keeps_history=True)
 
         for batch in batches:

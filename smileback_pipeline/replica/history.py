@@ -53,8 +53,9 @@ def forget_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> 
     if endpoint is REVIEWS:
         connection.execute(
             f"""
-            delete from {TABLE} where id::varchar not in (
-                select key from replica.walk_seen where endpoint = '{endpoint.name}'
+            delete from {TABLE} as version where not exists (
+                select 1 from replica.walk_seen as seen
+                where seen.endpoint = '{endpoint.name}' and seen.key = version.id::varchar
             )
             """
         )

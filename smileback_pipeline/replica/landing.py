@@ -112,67 +112,8 @@ def take(connection: duckdb.DuckDBPyConnection, batch: str) -> None:
     )
 
 
-def upsert(
-    connection: duckdb.DuckDBPyConnection,
-    endpoint: Endpoint,
-    *,
-    timezone: str,
-    keeps_track: bool,
-    keeps_history: bool,
-) -> Changes:
-    """Bring the batch that was taken into the replica, within the caller's transaction; rows that say the same stay.
-
-    The days that the rows leave and enter are added to `replica.pending_days`, cut in `timezone`. With
-    `keeps_track`, the keys are noted in `replica.walk_seen`, for `remove_unseen` at the end of the walk. With
-    `keeps_history`, replaced versions stay in `replica.review_versions`.
-    """
-    sql = _statements(endpoint)
-    _find_changes(connection, endpoint)
-    if keeps_track:
-        connection.execute(sql.track)
-    keep_replaced(connection, endpoint, is_wanted=keeps_history)
-    changes = _remove_old_versions(connection, endpoint, timezone)
-    changes += Changes(days=_insert_new_versions(connection, endpoint, timezone))
-    connection.execute(sql.settle)
-    set_aside = connection.execute(sql.set_aside).fetchone()
-    assert set_aside is not None
-    return changes + Changes(set_aside=set_aside[0])
-
-
-def deleted_keys(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Return the keys of the records in the batch that say that they are deleted."""
-    return frozenset(key for (key,) in connection.execute("select key from staged where is_deleted").fetchall())
-
-
-def remove_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str) -> Changes:
-    """Remove the rows that a complete walk over the whole list did not show any more."""
-    connection.execute(
-        f"""
-        create or replace temp table changes as
-        select id, 'deleted' as change
-        from replica.{endpoint.name} as present
-        where not exists (
-            select 1 from replica.walk_seen as seen
-            where seen.endpoint = '{endpoint.name}' and seen.key = present.id::varchar
-        )
-        """
-    )
-    changes = _remove_old_versions(connection, endpoint, timezone)
-    forget_unseen(connection, endpoint)
-    connection.execute(
-        f"""
-        delete from replica.rejected_records as rejected
-        where endpoint = '{endpoint.name}' and not exists (
-            select 1 from replica.walk_seen as seen
-            where seen.endpoint = rejected.endpoint and seen.key = rejected.key
-        )
-        """
-    )
-    return changes
-
-
-def _find_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
-    """Make temp table `changes` of what in `staged` differs from the replica, and how."""
+def find_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> int:
+    """Make temp table `changes` of what in `staged` differs from the replica; return how many rows are to go there."""
     row = connection.execute("select coalesce(max(rowid), 0) from staged").fetchone()
     assert row is not None
     into = "create or replace temp table changes as"
@@ -187,10 +128,71 @@ def _find_changes(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> 
             """
         )
         into = "insert into changes"
+    return _count_old_versions(connection)
 
 
-def _remove_old_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, timezone: str) -> Changes:
-    """Delete what temp table `changes` replaces or ends, and note the days that it leaves."""
+def upsert(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    *,
+    timezone: str,
+    keeps_track: bool,
+    keeps_history: bool,
+) -> Changes:
+    """Bring the changes that were found into the replica, within the caller's transaction.
+
+    The days that the rows leave and enter are added to `replica.pending_days`, cut in `timezone`. With
+    `keeps_track`, the keys are noted in `replica.walk_seen`, for `find_unseen` at the end of the walk. With
+    `keeps_history`, replaced versions stay in `replica.review_versions`.
+    """
+    sql = _statements(endpoint)
+    if keeps_track:
+        connection.execute(sql.track)
+    keep_replaced(connection, endpoint, is_wanted=keeps_history)
+    changes = remove_old_versions(connection, endpoint, timezone=timezone)
+    changes += Changes(days=_insert_new_versions(connection, endpoint, timezone))
+    connection.execute(sql.settle)
+    set_aside = connection.execute(sql.set_aside).fetchone()
+    assert set_aside is not None
+    return changes + Changes(set_aside=set_aside[0])
+
+
+def deleted_keys(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Return the keys of the records in the batch that say that they are deleted."""
+    return frozenset(key for (key,) in connection.execute("select key from staged where is_deleted").fetchall())
+
+
+def find_unseen(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> int:
+    """Make temp table `changes` of the rows that a complete walk over the whole list did not show; return their number.
+
+    Of what was set aside and of earlier versions, there are few; they are removed.
+    """
+    connection.execute(
+        f"""
+        create or replace temp table changes as
+        select id, 'deleted' as change
+        from replica.{endpoint.name} as present
+        where not exists (
+            select 1 from replica.walk_seen as seen
+            where seen.endpoint = '{endpoint.name}' and seen.key = present.id::varchar
+        )
+        """
+    )
+    connection.execute(
+        f"""
+        delete from replica.rejected_records as rejected
+        where endpoint = '{endpoint.name}' and not exists (
+            select 1 from replica.walk_seen as seen
+            where seen.endpoint = rejected.endpoint and seen.key = rejected.key
+        )
+        """
+    )
+    forget_unseen(connection, endpoint)
+    return _count_old_versions(connection)
+
+
+def remove_old_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, timezone: str) -> Changes:
+    """Delete what temp table `changes` replaces or ends, and note the days that it leaves; of `upsert` a part."""
     counts = dict(connection.execute("select change, count(*) from changes group by all").fetchall())
     days: frozenset[date] = frozenset()
     if set(counts) - {"new"}:
@@ -199,6 +201,12 @@ def _remove_old_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoi
         connection.execute(f"delete from {table} using changes where {table}.id = changes.id")
     counts.pop("withdrawn", None)
     return Changes(**counts, days=days)
+
+
+def _count_old_versions(connection: duckdb.DuckDBPyConnection) -> int:
+    row = connection.execute("select count(*) from changes where change <> 'new'").fetchone()
+    assert row is not None
+    return row[0]
 
 
 def _insert_new_versions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,11 @@ PACKED_ROWS = 122_880
 _MEMORY_LIMIT = 150_000_000
 # Of it, what there has to be besides the rows that are packed.
 _MEMORY_BESIDES = 80_000_000
+# Until the file is closed, for each of the rows that DuckDB reads together if any of them was deleted.
+_MEMORY_A_DELETION = 12
+_ROWS_READ_TOGETHER = 2_048
+# In the file, a row takes at least so much.
+_SIZE_OF_A_ROW = 40
 
 
 class WarehouseError(Exception):
@@ -49,12 +55,14 @@ class Warehouse:
         self._patience_seconds = patience_seconds
         self._on_wait = on_wait
         self._is_in_a_hurry = False
+        self._rooms = threading.Lock()
 
     @cached_property
     def session(self) -> duckdb.DuckDBPyConnection:
         """Where pages are parsed while nobody is kept from the file."""
         session = duckdb.connect()
         self._room = _MEMORY_LIMIT
+        self._room_to_write = self._room_to_delete = 0
         # What does not fit into memory is spilled beside the file, where there has to be room anyway.
         session.execute(
             f"set global TimeZone = 'UTC'; set memory_limit = '{_MEMORY_LIMIT}B'; "
@@ -73,6 +81,9 @@ class Warehouse:
         # One that is empty has nothing to lose, and is nothing that DuckDB would open.
         if not self.path.exists() or not self.path.stat().st_size:
             self._create()
+        elif self.path.with_name(f"{self.path.name}.wal").exists():
+            # A run was killed, perhaps after it deleted rows all over the file.
+            self._make_room(to_delete=self.path.stat().st_size // _SIZE_OF_A_ROW * _MEMORY_A_DELETION)
         self._patiently(lambda: self.session.execute(f"attach {_quoted(self.path)} as warehouse"))
         try:
             with self.refusals_told():
@@ -89,10 +100,14 @@ class Warehouse:
 
     def make_room(self, size: int) -> None:
         """Have the memory that it takes to write rows of `size` bytes: at most PACKED_ROWS of them, together."""
-        session, room = self.session, _MEMORY_BESIDES + 2 * size
-        if room > self._room:
-            _limit_memory(session, room)
-            self._room = room
+        self._make_room(to_write=2 * size)
+
+    def make_room_to_delete(self, count: int, table: str) -> None:
+        """Have the memory that it takes to delete so many rows, which may be anywhere in a table of the open file."""
+        if count:
+            row = self.session.execute(f"select count(*) from {table}").fetchone()
+            assert row is not None
+            self._make_room(to_delete=min(count * _ROWS_READ_TOGETHER, row[0]) * _MEMORY_A_DELETION)
 
     @contextlib.contextmanager
     def in_little_room(self) -> Iterator[None]:
@@ -143,6 +158,16 @@ class Warehouse:
         if "session" in self.__dict__:
             self.session.close()
             del self.session
+
+    def _make_room(self, *, to_write: int = 0, to_delete: int = 0) -> None:
+        session = self.session
+        with self._rooms:
+            self._room_to_write = max(self._room_to_write, to_write)
+            self._room_to_delete = max(self._room_to_delete, to_delete)
+            room = _MEMORY_BESIDES + self._room_to_write + self._room_to_delete
+            if room > self._room:
+                _limit_memory(session, room)
+                self._room = room
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
