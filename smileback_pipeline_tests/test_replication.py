@@ -279,6 +279,7 @@ def test_a_review_without_a_stamp_is_replicated_and_hides_nothing(customer: Cust
     put_review(world, 1001, None, filed_at=NOW - 700 * MINUTE)
     customer.sync([REVIEWS])
     assert_replica_equals(world, customer.file)
+    assert not customer.sync([REVIEWS], full=True)["reviews"].changes
     world.edit_review(449, at=NOW, comment="later")
     customer.sync([REVIEWS])
     assert_replica_equals(world, customer.file)
