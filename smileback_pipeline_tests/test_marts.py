@@ -307,8 +307,9 @@ def test_a_company_is_at_risk_when_somebody_is_unhappy_and_it_was_better_before(
     # Nobody of Acme (c2) had rated in the 90 days before.
     assert warehouse.query(
         "select company, is_csat_at_risk, is_nps_at_risk, is_fall_clear, count_open_negative, count_ratings, "
-        "count_negative, net_csat, net_csat_before, count_responses from marts.companies_at_risk"
-    ) == [("Acme (c2)", True, False, False, 1, 3, 2, MINUS_THIRD, None, None)]
+        "count_negative, net_csat, count_ratings_before, net_csat_before, count_responses, count_responses_before "
+        "from marts.companies_at_risk"
+    ) == [("Acme (c2)", True, False, False, 1, 3, 2, MINUS_THIRD, None, None, None, None)]
 
 
 def test_nps_is_compared_with_the_campaign_before(warehouse: Warehouse) -> None:

@@ -5,6 +5,7 @@ with companies as (
         count_responses,
         count_negative,
         value,
+        count_responses_before,
         value_before,
         value_change,
         value_change_high
@@ -20,7 +21,9 @@ compared as (
     select
         member as company,
         {% for metric, prefix in [('net_csat', 'csat'), ('nps', 'nps')] -%}
-        {% for column in ['count_responses', 'count_negative', 'value', 'value_before', 'value_change'] -%}
+        {% for column in [
+            'count_responses', 'count_negative', 'value', 'count_responses_before', 'value_before', 'value_change'
+        ] -%}
         any_value({{ column }}) filter (where metric = '{{ metric }}') as {{ prefix }}_{{ column }},
         {% endfor -%}
         -- Somebody was unhappy, and it was better before.
@@ -53,11 +56,13 @@ select
     compared.csat_count_responses as count_ratings,
     compared.csat_count_negative as count_negative,
     compared.csat_value as net_csat,
+    compared.csat_count_responses_before as count_ratings_before,
     compared.csat_value_before as net_csat_before,
     compared.csat_value_change as net_csat_change,
     compared.nps_count_responses as count_responses,
     compared.nps_count_negative as count_detractors,
     compared.nps_value as nps,
+    compared.nps_count_responses_before as count_responses_before,
     compared.nps_value_before as nps_before,
     compared.nps_value_change as nps_change
 from compared
