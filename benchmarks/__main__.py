@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ import click
 import dagster as dg
 import httpx
 
-from benchmarks.contenders import DLT, FLOOR, LOAD, ROOT, SINGER, WHOLE, Contender
+from benchmarks.contenders import AGAIN, DLT, FLOOR, LOAD, ROOT, SINGER, WHOLE, Contender
 from benchmarks.server import DAYS
 from smileback_pipeline_tests.dagster_home import create_dagster_home
 
@@ -59,10 +59,10 @@ class Parts:
 @click.option("--reviews", "sizes", multiple=True, type=int, default=(10_000, 100_000), show_default=True)
 @click.option("--runs", default=3, show_default=True, help="Of each; medians are reported.")
 @click.option("--peers-up-to", default=100_000, show_default=True, help="How many reviews dlt and Singer get to load.")
-@click.option("--once-from", default=10_000_000, show_default=True, help="From here on, our whole job alone, and once.")
+@click.option("--once-from", default=10_000_000, show_default=True, help="From here on, our first sync alone, once.")
 def main(sizes: tuple[int, ...], runs: int, peers_up_to: int, once_from: int) -> None:
     machine = f"Measured on {os.cpu_count()} cores, Python {platform.python_version()}"
-    lines = [f"{machine}; medians of {runs} runs, once from {once_from:,} reviews on.", ""]
+    lines = [f"{machine}; medians of {runs} runs, of first syncs once from {once_from:,} reviews on.", ""]
     # What dbt parses once in an installation is not to be measured with what it does each time.
     with _server(1_000) as base_url, tempfile.TemporaryDirectory() as directory:
         _measure(WHOLE, base_url, Path(directory))
@@ -76,7 +76,7 @@ def main(sizes: tuple[int, ...], runs: int, peers_up_to: int, once_from: int) ->
         lines += told
         grown.append(parts)
     lines += _growth(sizes, grown)
-    lines += _increments({size: 1 if size >= once_from else runs for size in sizes})
+    lines += _increments(sizes, runs)
     lines += _at_the_limit()
     TABLES.parent.mkdir(exist_ok=True)
     TABLES.write_text("\n".join(lines) + "\n")
@@ -118,27 +118,35 @@ def _growth(sizes: Sequence[int], parts: Sequence[Mapping[str, float]]) -> list[
     return [*lines, ""]
 
 
-def _increments(runs_of: Mapping[int, int]) -> list[str]:
+def _increments(sizes: Sequence[int], runs: int) -> list[str]:
     lines = [
         "### Later syncs, the whole job",
         "",
-        "| reviews | nothing new | 1,000 of the last month changed | 1,000 of two years changed | file MB |",
-        "|---:|---:|---:|---:|---:|",
+        "| reviews | nothing new | 1,000 of the last month changed | 1,000 of two years changed | all read again "
+        "| peak MB of that | file MB |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for size, runs in runs_of.items():
-        with _server(size) as base_url, tempfile.TemporaryDirectory() as name:
-            directory = Path(name)
+    with ExitStack() as stack:
+        places = [
+            (stack.enter_context(_server(size)), Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            for size in sizes
+        ]
+        for base_url, directory in places:
             _measure(WHOLE, base_url, directory)
-            seconds: dict[int, list[float]] = {0: [], 30: [], DAYS: []}
-            for _ in range(runs):
-                for days, measured in seconds.items():
+        seconds = [dict[int, list[float]]({0: [], 30: [], DAYS: []}) for _ in sizes]
+        for _ in range(runs):
+            # In turn, since it is the sizes that are compared.
+            for days in seconds[0]:
+                for (base_url, directory), measured in zip(places, seconds, strict=True):
                     if days:
                         touch = f"{base_url.removesuffix('/api')}/touch?n=1000&days={days}"
                         httpx.post(touch).raise_for_status()
-                    measured.append(_measure(WHOLE, base_url, directory).seconds)
+                    measured[days].append(_measure(WHOLE, base_url, directory).seconds)
+        for size, (base_url, directory), measured in zip(sizes, places, seconds, strict=True):
+            medians = " | ".join(f"{statistics.median(each):.1f} s" for each in measured.values())
+            again = _measure(AGAIN, base_url, directory)
             megabytes = (directory / "analytics.duckdb").stat().st_size / 1e6
-        medians = " | ".join(f"{statistics.median(measured):.1f} s" for measured in seconds.values())
-        lines.append(f"| {size:,} | {medians} | {megabytes:.0f} |")
+            lines.append(f"| {size:,} | {medians} | {again.seconds:.1f} s | {again.peak_mb:.0f} | {megabytes:.0f} |")
     click.echo("\n".join(lines))
     return [*lines, ""]
 

@@ -50,6 +50,7 @@ FLOOR = Contender(
 )
 LOAD = Contender("our load alone", lambda base_url, directory: [sys.executable, "-m", "benchmarks.load"])
 WHOLE = Contender("our whole job", lambda base_url, directory: [str(_COMMAND), "sync"])
+AGAIN = Contender("our whole job, in full", lambda base_url, directory: [str(_COMMAND), "sync", "--full"])
 DLT = Contender(
     "dlt",
     lambda base_url, directory: [str(DLT.python), f"{HERE}/peers/dlt_load.py", base_url, f"{directory}/dlt.duckdb"],
