@@ -24,9 +24,9 @@ STORAGE_VERSION = "v1.2.0"
 PACKED_ROWS = 122_880
 # What two batches take, and some more: where nothing is left, DuckDB hands what it frees back to the system at once,
 # only to ask for it again.
-_MEMORY_LIMIT = 150_000_000
+_MEMORY_LIMIT = 144_000_000
 # Of it, what there has to be besides the rows that are packed.
-_MEMORY_BESIDES = 80_000_000
+_MEMORY_BESIDES = 72_000_000
 # Until the file is closed, for each of the rows that DuckDB reads together if any of them was deleted.
 _MEMORY_A_DELETION = 12
 _ROWS_READ_TOGETHER = 2_048
