@@ -133,7 +133,7 @@ def _increments(sizes: Sequence[int], runs: int) -> list[str]:
         ]
         for base_url, directory in places:
             _measure(WHOLE, base_url, directory)
-        seconds = [dict[int, list[float]]({0: [], 30: [], DAYS: []}) for _ in sizes]
+        seconds: list[dict[int, list[float]]] = [{0: [], 30: [], DAYS: []} for _ in sizes]
         for _ in range(runs):
             # In turn, since it is the sizes that are compared.
             for days in seconds[0]:

@@ -27,10 +27,11 @@ PACKED_ROWS = 122_880
 _MEMORY_LIMIT = 144_000_000
 # Of it, what there has to be besides the rows that are packed.
 _MEMORY_BESIDES = 72_000_000
-# Until the file is closed, for each of the rows that DuckDB reads together if any of them was deleted.
+# What DuckDB remembers of a deletion until the file is closed: so many bytes for each of the rows that it reads
+# together with the one that is deleted.
 _MEMORY_A_DELETION = 12
 _ROWS_READ_TOGETHER = 2_048
-# In the file, a row takes at least so much.
+# Bytes that a row takes in the file, at least.
 _SIZE_OF_A_ROW = 40
 
 
@@ -61,7 +62,6 @@ class Warehouse:
     def session(self) -> duckdb.DuckDBPyConnection:
         """Where pages are parsed while nobody is kept from the file."""
         session = duckdb.connect()
-        self._room = _MEMORY_LIMIT
         self._room_to_write = self._room_to_delete = 0
         # What does not fit into memory is spilled beside the file, where there has to be room anyway.
         session.execute(
@@ -159,15 +159,18 @@ class Warehouse:
             self.session.close()
             del self.session
 
+    @property
+    def _room(self) -> int:
+        return max(_MEMORY_LIMIT, _MEMORY_BESIDES + self._room_to_write + self._room_to_delete)
+
     def _make_room(self, *, to_write: int = 0, to_delete: int = 0) -> None:
         session = self.session
         with self._rooms:
+            before = self._room
             self._room_to_write = max(self._room_to_write, to_write)
             self._room_to_delete = max(self._room_to_delete, to_delete)
-            room = _MEMORY_BESIDES + self._room_to_write + self._room_to_delete
-            if room > self._room:
-                _limit_memory(session, room)
-                self._room = room
+            if self._room > before:
+                _limit_memory(session, self._room)
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
